@@ -1,0 +1,47 @@
+# Every target sets up what it needs: nothing has to be installed by hand but git, make, Python >= 3.11 and pip.
+PYTHON ?= python3
+VENV   ?= .venv
+RUN     = $(VENV)/bin/python
+PIP     = $(PYTHON) -m pip --python $(RUN) --disable-pip-version-check
+STAMP   = $(VENV)/.installed
+
+.PHONY: help demo test check format bench-core clean
+help:
+	@echo 'make demo        the order shop on the embedded broker: no server needed'
+	@echo 'make test        lint, types and all tests'
+	@echo 'make check       lint and types only'
+	@echo 'make bench-core  what a message costs, beside the floor and other frameworks'
+
+# --without-pip: Debian ships no ensurepip with python3, and the outer pip can install into the environment.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv --without-pip $(VENV)
+
+$(STAMP)-%: pyproject.toml | $(VENV)/bin/python
+	@echo 'installing into $(VENV) ...'
+	@$(PIP) install --quiet --editable '.[all]' $$($(RUN) tools/group.py $*)
+	@touch $@
+
+demo: $(STAMP)-demo
+	$(RUN) -m examples.shop.demo
+
+check: $(STAMP)-check $(STAMP)-test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m pyright
+
+test: check
+	$(RUN) -m coverage erase
+	$(RUN) -m coverage run -m pytest
+	$(RUN) -m coverage combine --quiet
+	$(RUN) -m coverage report --fail-under 90
+
+format: $(STAMP)-check
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+bench-core: $(STAMP)-bench
+	$(RUN) -m benchmarks.core
+
+clean:
+	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,100 @@
+"""One seam for time. Leases, delays, deadlines and breakers ask a `Clock`, so that tests can turn its hands."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+
+class TimerHandle(Protocol):
+    """What `Clock.call_later` gives back."""
+
+    def cancel(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Time as the bus sees it. `now` is monotonic, `time` is Unix time; both in seconds."""
+
+    def now(self) -> float: ...
+    def time(self) -> float: ...
+    def call_later(self, delay: float, callback: Callable[[], object]) -> TimerHandle: ...
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    """The machine's clock and the running event loop's timers."""
+
+    now = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
+    sleep = staticmethod(asyncio.sleep)
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> TimerHandle:
+        return asyncio.get_running_loop().call_later(delay, callback)
+
+
+class Alarm:
+    """One entry of `Alarms`; `cancel()` it when what it guards is done."""
+
+    __slots__ = ("_alarms", "at", "callback")
+
+    def __init__(self, alarms: Alarms, at: float, callback: Callable[[], object]) -> None:
+        self._alarms = alarms
+        self.at = at
+        self.callback = callback
+
+    def cancel(self) -> None:
+        """Forget it; harmless when it rang already."""
+        self._alarms.pending.discard(self)
+
+
+class Alarms:
+    """Many deadlines behind one loop timer.
+
+    A timer per message costs more than the message (docs/decisions/0002-hot-path.md). Nearly every deadline is
+    cancelled before it is due, so setting and cancelling one is a set operation, and the one loop timer looks for
+    due alarms only when the earliest deadline it knows has come. An alarm rings up to `grain` seconds late,
+    never early.
+    """
+
+    def __init__(self, clock: Clock, grain: float = 0.005) -> None:
+        self._clock = clock
+        self._grain = grain
+        self._timer: TimerHandle | None = None
+        self._timer_at = float("inf")
+        self.pending: set[Alarm] = set()
+
+    def set(self, delay: float, callback: Callable[[], object]) -> Alarm:
+        """Have `callback` called once, `delay` seconds from now."""
+        alarm = Alarm(self, self._clock.now() + delay, callback)
+        self.pending.add(alarm)
+        if alarm.at < self._timer_at - self._grain:
+            self._arm(alarm.at)
+        return alarm
+
+    def close(self) -> None:
+        """Forget everything."""
+        self.pending.clear()
+        self._disarm()
+
+    def _arm(self, at: float) -> None:
+        self._disarm()
+        self._timer_at = at
+        self._timer = self._clock.call_later(max(0.0, at - self._clock.now()) + self._grain, self._ring)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        self._timer_at = float("inf")
+
+    def _ring(self) -> None:
+        self._disarm()
+        now = self._clock.now()
+        due = [alarm for alarm in self.pending if alarm.at <= now]
+        self.pending.difference_update(due)
+        for alarm in sorted(due, key=lambda alarm: alarm.at):
+            alarm.callback()
+        if self.pending:
+            self._arm(min(alarm.at for alarm in self.pending))

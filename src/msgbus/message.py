@@ -1,0 +1,139 @@
+"""The data that crosses the seam between the core and a broker. Data only: no behaviour, no I/O.
+
+Plain classes with slots rather than frozen dataclasses: one of each is made per message
+(docs/decisions/0002-hot-path.md).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+Kind = Literal["topic", "queue", "reply"]
+
+
+class Address(NamedTuple):
+    """Where a message is sent.
+
+    ("topic", name): every group of the topic. ("topic", name, group): that group's queue alone, as a redrive
+    needs it. ("queue", name): a queue, or the requests of an Rpc. ("reply", address): a reply inbox, with the
+    address its receiver gave.
+    """
+
+    kind: Kind
+    name: str
+    group: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" + (f" (group {self.group})" if self.group else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a subscription with replay begins: the oldest kept message, the newest, a time or a position.
+
+    `at` is a Unix time in seconds for "time", and the broker's own position for "position".
+    """
+
+    at: Literal["oldest", "latest", "time", "position"] = "latest"
+    value: float | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a receiver reads, as plain data.
+
+    `ordered` demands order per key. `filter` maps a header (or type attribute) to the values let through, where
+    the broker can filter. Empty `group`: a queue or a reply inbox.
+    """
+
+    kind: Kind
+    name: str
+    group: str = ""
+    ordered: bool = False
+    start: Start | None = None
+    filter: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def address(self) -> Address:
+        """The address that reaches this source alone."""
+        return Address(self.kind, self.name, self.group)
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+
+@dataclass(slots=True, eq=False)
+class Outgoing:
+    """A message on its way to a broker.
+
+    `headers` holds everything but the body: the CloudEvents attributes (`ce-id`, `ce-type`, ...), `content-type`,
+    `correlation_id`, `reply_to` and the user's own; a broker writes the ones it knows to their native place.
+    `delay` in seconds. `dedup_id`: what a deduplication window compares; every re-send has one of its own.
+    `expires_at`: Unix time after which nobody wants it. `native`: the broker's own typed options.
+    """
+
+    address: Address
+    id: str
+    body: bytes
+    headers: dict[str, str]
+    key: str | None = None
+    delay: float = 0.0
+    dedup_id: str | None = None
+    expires_at: float | None = None
+    native: object = None
+
+
+@dataclass(slots=True, eq=False)
+class Receipt:
+    """The broker has it. `id` is the message's id; `position` is the broker's own (a sequence number), if any."""
+
+    id: str
+    position: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """A message that a receiver hands in; the core must settle it through that same receiver.
+
+    `token`: the broker's own handle, opaque to the core. `attempt`: which start of a handler this will be, from 1;
+    the core counts on from it. `deliveries`: how often the broker handed it out, this one included (1 where it
+    does not count). `lane`: the ordering key where the source is ordered, else None. `sent_at`: Unix time.
+    `raw`: the native message, for handlers that need more.
+    """
+
+    body: bytes
+    source: Source
+    headers: Mapping[str, str]
+    token: Any = None
+    attempt: int = 1
+    deliveries: int = 1
+    lane: str | None = None
+    sent_at: float | None = None
+    raw: Any = None
+
+
+class Act(enum.Enum):
+    """What becomes of a delivery."""
+
+    ACK = "ack"
+    RETRY = "retry"
+    DEAD = "dead"
+    RELEASE = "release"
+
+
+@dataclass(slots=True, eq=False)
+class Settlement:
+    """The core's decision on one delivery.
+
+    `delay`: seconds, for RETRY. `reason`: why, for DEAD. `headers`: what a copy must carry beside the message's
+    own headers (attempt, error, origin), for a broker that retries or dead-letters by sending a copy.
+    """
+
+    delivery: Delivery
+    act: Act
+    delay: float = 0.0
+    reason: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
