@@ -1,0 +1,127 @@
+"""Fixtures over the servers. A conftest takes them with `pytest_plugins = ["tests.servers.fixtures"]`.
+
+`ministack`, `fauxqs`, `kinesis_local`, `moto`, `rabbitmq`, `activemq`, `postgres`: one for the session.
+All that the collected tests ask for are installed and started in parallel before the first test.
+`start_private`: starts an instance for one test, to be killed by it.
+A server that can't be had skips its tests with the reason; with CI=true that is a failure.
+"""
+
+import functools
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NoReturn
+
+import pytest
+from tests.servers import NAMES, Handle, Server, ServerError, UnavailableError, private_server, server
+
+
+class Pool:
+    """The shared instances of a session, each started once, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._starts: dict[str, Future[Handle]] = {}
+        self._threads = ThreadPoolExecutor(max_workers=len(NAMES), thread_name_prefix="test-servers")
+
+    def begin(self, names: Iterable[str]) -> None:
+        """Begins to start those that are not started, and returns at once."""
+        for name in names:
+            if name not in self._starts:
+                self._starts[name] = self._threads.submit(lambda handle: handle.__enter__(), server(name))
+
+    def get(self, name: str) -> Handle:
+        """The shared instance, when it is ready; raises the same error each time if it can't be started."""
+        self.begin([name])
+        return self._starts[name].result()
+
+    def close(self) -> None:
+        """Ends all of them."""
+        for start in self._starts.values():
+            if start.exception() is None:
+                start.result().close()
+        self._starts.clear()
+
+
+@functools.cache
+def pool() -> Pool:
+    """The one pool of this process, however often this module's fixtures are imported."""
+    return Pool()
+
+
+def give_up(error: UnavailableError) -> NoReturn:
+    """Skips the test with the reason; in CI nothing may be skipped."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"in CI nothing is skipped: {error}", pytrace=False)
+    pytest.skip(str(error))
+
+
+def shared(name: str) -> Handle:
+    """The session's instance of a server, for a fixture or a test."""
+    try:
+        return pool().get(name)
+    except UnavailableError as error:
+        give_up(error)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Starts what the tests ask for, outside of any test's time limit."""
+    if session.config.option.collectonly:
+        return
+    asked = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
+    names = [name for name in NAMES if name.replace("-", "_") in asked]
+    began = time.monotonic()
+    pool().begin(names)
+    reports = [_report(name) for name in names]
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reports and reporter is not None:
+        reporter.write_line(f"servers ({time.monotonic() - began:.1f} s): {'; '.join(reports)}")
+
+
+def _report(name: str) -> str:
+    try:
+        return f"{name} at {pool().get(name).url.rpartition('@')[2]}"
+    except ServerError as error:
+        return f"{name} is missing: {error}"
+
+
+@pytest.fixture(scope="session")
+def server_pool() -> Iterator[Pool]:
+    """The shared instances; they end with the session."""
+    yield pool()
+    pool().close()
+
+
+def _fixture(name: str) -> Callable[[Pool], Handle]:
+    @pytest.fixture(scope="session", name=name.replace("-", "_"))
+    def fixture(server_pool: Pool) -> Handle:
+        return shared(name)
+
+    return fixture
+
+
+ministack = _fixture("ministack")
+fauxqs = _fixture("fauxqs")
+kinesis_local = _fixture("kinesis-local")
+moto = _fixture("moto")
+rabbitmq = _fixture("rabbitmq")
+activemq = _fixture("activemq")
+postgres = _fixture("postgres")
+
+
+@pytest.fixture
+def start_private() -> Iterator[Callable[[str], Server]]:
+    """`start_private("rabbitmq")` starts an instance that only this test has, and that ends with it."""
+    mine: list[Server] = []
+
+    def start(name: str) -> Server:
+        mine.append(private_server(name))
+        try:
+            mine[-1].start()
+        except UnavailableError as error:
+            give_up(error)
+        return mine[-1]
+
+    yield start
+    for each in mine:
+        each.close()
