@@ -7,10 +7,10 @@ import ssl
 from collections.abc import Callable
 
 from msgbus.brokers.aws.failures import (
+    AnswerTimeoutError,
     ConnectError,
     ConnectionClosedError,
     HttpError,
-    AnswerTimeoutError,
     PoolClosedError,
 )
 from msgbus.brokers.aws.response import Response, ResponseParser
@@ -21,7 +21,7 @@ class Connection(asyncio.Protocol):
     """A connection of a `Pool`.
 
     `requests`: how many it has carried. `idle_since`: `Clock.now()` of its last use. After any trouble, a
-    timeout or a cancellation it is `closed`: a late answer must not be taken for the answer to another request.
+    timeout or a cancellation it is `closed`: a late answer must not be taken for that to another request.
     """
 
     def __init__(self, clock: Clock, limit: int, on_lost: Callable[[Connection], object]) -> None:

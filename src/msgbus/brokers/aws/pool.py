@@ -45,7 +45,7 @@ class Pool:
     async def request(self, data: bytes, timeout: float) -> Response:
         """Send a whole request on a free connection, or a new one; `timeout` seconds, waiting included.
 
-        A connection that was used before and ends without a byte of an answer had been given up by the server:
+        A used connection that ends without a byte of an answer had been given up by the server:
         the request is sent once more, on a new connection. Raises any HttpError.
         """
         deadline = self._clock.now() + timeout
@@ -64,7 +64,7 @@ class Pool:
             self._give_back(connection)
 
     async def close(self) -> None:
-        """Drop all connections, also those in use, until they are gone. Whoever waits gets PoolClosedError."""
+        """Drop all connections, those in use too, and wait for that. Whoever waits gets PoolClosedError."""
         self._closed = True
         while self._waiters:
             self._wake(PoolClosedError("the client was closed"))

@@ -97,7 +97,7 @@ def _clean(name: str, value: str) -> str:
 class Template:
     """One kind of request (method, URL, headers), signed many times.
 
-    `headers`: names in lower case with their values, all of them signed; `host` comes from the URL if missing.
+    `headers`: names in lower case with their values, all signed; `host` comes from the URL if missing.
     `x-amz-date`, `x-amz-security-token` and `authorization` are made here and must not be among them.
     Raises ValueError for headers that can't be sent.
     """
