@@ -3,9 +3,9 @@
     python -m benchmarks.aws_http                     a server with fixed answers, plain and over TLS
     python -m benchmarks.aws_http --url http://...    a real server or emulator (creates a queue there)
 
-One trio is: send a batch of 10 messages of 1 KiB, receive 10, delete them in a batch. Measured is the CPU time of
-this process alone (`time.process_time`), the server being another process. The clients take turns, round by
-round, so that a slow moment of the machine hits all of them. Printed: median microseconds a trio, the spread
+One trio is: send a batch of 10 messages of 1 KiB, receive 10, delete them in a batch. Measured is the CPU time
+of this process alone (`time.process_time`); the server is another process. The clients take turns, round by round,
+so that a slow moment of the machine hits all of them. Printed: median microseconds a trio, the spread
 between the quartiles, and how many times cheaper than aiobotocore.
 """
 
@@ -30,6 +30,7 @@ import orjson
 import trustme
 from aiobotocore.session import AioSession  # type: ignore[import-untyped]
 
+from msgbus.brokers.aws import AwsClient, AwsSettings
 from msgbus.brokers.aws.http import HttpClient
 from msgbus.brokers.aws.pool import PoolOptions
 from msgbus.brokers.aws.signing import Credentials, Template
@@ -180,6 +181,18 @@ async def protocol_client(url: str, ca: str | None, encode: Encode = orjson.dump
         await client.close()
 
 
+@contextlib.asynccontextmanager
+async def whole_client(url: str, ca: str | None) -> AsyncIterator[Call]:
+    """`AwsClient`, as a broker uses it."""
+    async with AwsClient(AwsSettings(endpoint=url, region=REGION, verify=ca or True)) as client:
+        assert await client.open("sqs")
+
+        async def call(operation: str, params: dict[str, Any]) -> dict[str, Any]:
+            return await client.call("sqs", operation, params)
+
+        yield call
+
+
 def plain_json(params: dict[str, Any]) -> bytes:
     return json.dumps(params).encode()
 
@@ -189,6 +202,7 @@ CLIENTS: dict[str, Callable[[str, str | None], contextlib.AbstractAsyncContextMa
     "aiohttp, cached signing": aiohttp_client,
     "Protocol + httptools": protocol_client,
     "Protocol + httptools, json": lambda url, ca: protocol_client(url, ca, plain_json),
+    "AwsClient.call (with msgspec)": whole_client,
 }
 
 
@@ -240,12 +254,16 @@ def report(title: str, taken: dict[str, list[float]]) -> None:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--url", help="an SQS endpoint instead of the fixed answers")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--trios", type=int, default=50, help="trios of each client in a round")
     parser.add_argument("--serve", metavar="CERTIFICATE", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    os.environ["AWS_ACCESS_KEY_ID"] = CREDENTIALS.access_key
+    os.environ["AWS_SECRET_ACCESS_KEY"] = CREDENTIALS.secret_key
     if args.serve:
         await serve(args.serve)
     elif args.url:
