@@ -9,7 +9,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+from msgbus import headers as h
 
 Kind = Literal["topic", "queue", "reply"]
 
@@ -72,7 +74,8 @@ class Outgoing:
     `headers` holds everything but the body: the CloudEvents attributes (`ce-id`, `ce-type`, ...), `content-type`,
     `correlation_id`, `reply_to` and the user's own; a broker writes the ones it knows to their native place.
     `delay` in seconds. `dedup_id`: what a deduplication window compares; every re-send has one of its own.
-    `expires_at`: Unix time after which nobody wants it. `native`: the broker's own typed options.
+    `expires_at`: Unix time after which nobody wants it. `mandatory`: Refused where nobody subscribes, if the
+    broker can tell. `native`: the broker's own typed options.
     """
 
     address: Address
@@ -83,15 +86,21 @@ class Outgoing:
     delay: float = 0.0
     dedup_id: str | None = None
     expires_at: float | None = None
+    mandatory: bool = False
     native: object = None
 
 
 @dataclass(slots=True, eq=False)
 class Receipt:
-    """The broker has it. `id` is the message's id; `position` is the broker's own (a sequence number), if any."""
+    """The broker has it.
+
+    `id` is the message's id; `position` is the broker's own (a sequence number), if any. `unrouted`: the broker
+    took it and told that nobody subscribes.
+    """
 
     id: str
     position: str | None = None
+    unrouted: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -137,3 +146,69 @@ class Settlement:
     delay: float = 0.0
     reason: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Message(Generic[T_co]):
+    """What a handler sees when it asks for more than the payload: `async def handle(message: Message[Order])`."""
+
+    __slots__ = ("delivery", "payload")
+
+    def __init__(self, payload: T_co, delivery: Delivery) -> None:
+        self.payload = payload
+        self.delivery = delivery
+
+    @property
+    def id(self) -> str:
+        """The publisher's id; stays the same through redeliveries. "" from a foreign producer that gave none."""
+        return self.headers.get(h.ID, "")
+
+    @property
+    def key(self) -> str | None:
+        """The ordering key."""
+        return self.headers.get(h.KEY, self.delivery.lane)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """All headers, the CloudEvents attributes among them."""
+        return self.delivery.headers
+
+    @property
+    def attempt(self) -> int:
+        """Which start of the handler this is, from 1."""
+        return self.delivery.attempt
+
+    @property
+    def time(self) -> str:
+        """When it was published, RFC 3339; "" from a foreign producer that gave none."""
+        return self.headers.get(h.TIME, "")
+
+    @property
+    def type(self) -> str:
+        """The CloudEvents type: the payload's class name."""
+        return self.headers.get(h.TYPE, "")
+
+    @property
+    def correlation_id(self) -> str:
+        """Shared by everything that one first message caused."""
+        return self.headers.get(h.CORRELATION, self.id)
+
+    @property
+    def causation_id(self) -> str:
+        """The id of the message whose handler published this one; "" if none did."""
+        return self.headers.get(h.CAUSATION, "")
+
+    @property
+    def source(self) -> Source:
+        """The subscription it came through."""
+        return self.delivery.source
+
+    @property
+    def raw(self) -> Any:
+        """The broker's native message, where it has one."""
+        return self.delivery.raw
+
+    def __repr__(self) -> str:
+        return f"Message({self.payload!r}, id={self.id!r}, attempt={self.attempt})"

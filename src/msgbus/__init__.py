@@ -1,0 +1,72 @@
+"""Typed asynchronous messaging for Python services, with pluggable brokers.
+
+Importing this loads no broker client and no optional package.
+"""
+
+from fast_depends import Depends
+
+from msgbus.bus import Bus, Health
+from msgbus.codecs.json import Json
+from msgbus.config import Settings
+from msgbus.errors import (
+    BusError,
+    ConfigError,
+    DecodeError,
+    Disconnected,
+    LeaseLost,
+    PublishFailed,
+    ReceiverClosed,
+    Refused,
+    RegistrationError,
+    Reject,
+    RemoteError,
+    RetryLater,
+    Throttled,
+    Timeout,
+    Unavailable,
+)
+from msgbus.message import Delivery, Message, Outgoing, Receipt, Start
+from msgbus.options import Batch, Breaker, Failed, Lease, Limits, Retry
+from msgbus.publish import SendOptions
+from msgbus.router import Router, Select
+from msgbus.topic import Queue, Rpc, Topic
+
+__all__ = [
+    "Batch",
+    "Breaker",
+    "Bus",
+    "BusError",
+    "ConfigError",
+    "DecodeError",
+    "Delivery",
+    "Depends",
+    "Disconnected",
+    "Failed",
+    "Health",
+    "Json",
+    "Lease",
+    "LeaseLost",
+    "Limits",
+    "Message",
+    "Outgoing",
+    "PublishFailed",
+    "Queue",
+    "Receipt",
+    "ReceiverClosed",
+    "Refused",
+    "RegistrationError",
+    "Reject",
+    "RemoteError",
+    "Retry",
+    "RetryLater",
+    "Router",
+    "Rpc",
+    "Select",
+    "SendOptions",
+    "Settings",
+    "Start",
+    "Throttled",
+    "Timeout",
+    "Topic",
+    "Unavailable",
+]

@@ -1,0 +1,200 @@
+"""Send now if a slot is free, else gather: no linger timer, no delay when idle, full batches under load."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+from msgbus.broker import Capabilities
+from msgbus.errors import BusError
+from msgbus.lanes import Lanes
+from msgbus.message import Outgoing, Receipt
+
+Result = Receipt | BusError
+Send = Callable[[Sequence[Outgoing]], Awaitable[Sequence[Result]]]
+
+CAPACITY = 10_000  # entries that may wait for a slot; further callers wait for room
+
+
+class _Chunk:
+    """Entries of one call that go out together, and the future that its caller awaits."""
+
+    __slots__ = ("bytes", "entries", "key", "results")
+
+    def __init__(self, entries: Sequence[Outgoing], size: int, key: str | None) -> None:
+        self.entries = entries
+        self.bytes = size
+        self.key = key
+        self.results: asyncio.Future[Sequence[Result]] = asyncio.get_running_loop().create_future()
+
+
+class Batcher:
+    """Gathers what many tasks send to one broker.
+
+    A call that finds a free slot sends in its own task; otherwise its entries wait and the next free slot takes
+    all that fit. Where `send_order` is "gated", at most one unconfirmed entry per ordering key is out. A cancelled
+    call's entries are dropped if they still wait; if they are out, their outcome is unknown.
+    """
+
+    def __init__(self, send: Send, capabilities: Capabilities, capacity: int = CAPACITY) -> None:
+        self._send = send
+        self._limit = capabilities.send_batch
+        self._limit_bytes = capabilities.send_bytes
+        self._free = capabilities.send_slots
+        self._gate: Lanes[_Chunk] | None = Lanes() if capabilities.send_order == "gated" else None
+        self._capacity = capacity
+        self._waiting: deque[_Chunk] = deque()
+        self._queued = 0
+        self._room: deque[asyncio.Future[None]] = deque()
+        self._drains: set[asyncio.Task[None]] = set()
+
+    async def send(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
+        """Send; one result per entry, in order."""
+        if self._free and not self._queued and self._gate is None and self._fits(batch):
+            self._free -= 1
+            try:
+                return await self._send(batch)
+            finally:
+                self._slot_freed()
+        return await self._gather(batch)
+
+    async def close(self) -> None:
+        """Wait until everything that was taken is out."""
+        while self._drains:
+            await asyncio.wait(self._drains)
+
+    def _fits(self, batch: Sequence[Outgoing]) -> bool:
+        if len(batch) > self._limit:
+            return False
+        return self._limit_bytes is None or len(batch) == 1 or sum(map(wire_size, batch)) <= self._limit_bytes
+
+    async def _gather(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
+        results: list[Result] = []
+        chunks: deque[_Chunk] = deque()
+        try:
+            for chunk in self._split(batch):
+                chunks.append(chunk)
+                while self._queued >= self._capacity:
+                    await self._wait_for_room()
+                self._enqueue(chunk)
+                self._drain()
+            while chunks:
+                results.extend(await chunks[0].results)
+                chunks.popleft()
+        finally:
+            for chunk in chunks:
+                chunk.results.cancel()
+        return results
+
+    def _split(self, batch: Sequence[Outgoing]) -> Iterator[_Chunk]:
+        if self._gate is not None:  # an entry per chunk, since each waits for its own key
+            for entry in batch:
+                yield _Chunk((entry,), wire_size(entry), entry.key)
+        elif self._fits(batch):
+            yield _Chunk(batch, sum(map(wire_size, batch)) if self._limit_bytes else 0, None)
+        else:
+            yield from (_Chunk(part, size, None) for part, size in split(batch, self._limit, self._limit_bytes))
+
+    def _enqueue(self, chunk: _Chunk) -> None:
+        self._queued += len(chunk.entries)
+        if self._gate is None or chunk.key is None or self._gate.enter(chunk.key, chunk):
+            self._waiting.append(chunk)
+
+    async def _wait_for_room(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._room.append(waiter)
+        await waiter
+
+    def _slot_freed(self) -> None:
+        self._free += 1
+        self._drain()
+
+    def _drain(self) -> None:
+        while self._free and self._waiting:
+            self._free -= 1
+            task = asyncio.get_running_loop().create_task(self._run())
+            self._drains.add(task)
+            task.add_done_callback(self._drains.discard)
+
+    async def _run(self) -> None:
+        try:
+            while chunks := self._take():
+                await self._send_chunks(chunks)
+        finally:
+            self._slot_freed()
+
+    def _take(self) -> list[_Chunk]:
+        """As many waiting chunks as fit into one batch."""
+        taken: list[_Chunk] = []
+        count = size = 0
+        while self._waiting:
+            chunk = self._waiting[0]
+            if chunk.results.done():  # its caller went away
+                self._waiting.popleft()
+                self._left(chunk)
+                continue
+            count += len(chunk.entries)
+            size += chunk.bytes
+            if taken and (count > self._limit or (self._limit_bytes is not None and size > self._limit_bytes)):
+                break
+            taken.append(self._waiting.popleft())
+        return taken
+
+    async def _send_chunks(self, chunks: list[_Chunk]) -> None:
+        batch = chunks[0].entries if len(chunks) == 1 else [entry for chunk in chunks for entry in chunk.entries]
+        try:
+            results = await self._send(batch)
+        except BusError as error:
+            results = [error] * len(batch)
+        except BaseException as error:
+            for chunk in chunks:
+                if not chunk.results.done():
+                    chunk.results.set_exception(error) if isinstance(error, Exception) else chunk.results.cancel()
+            raise
+        finally:
+            for chunk in chunks:
+                self._left(chunk)
+        start = 0
+        for chunk in chunks:
+            end = start + len(chunk.entries)
+            if not chunk.results.done():
+                chunk.results.set_result(results[start:end])
+            start = end
+
+    def _left(self, chunk: _Chunk) -> None:
+        self._queued -= len(chunk.entries)
+        if self._gate is not None and chunk.key is not None and (following := self._gate.leave(chunk.key)):
+            self._waiting.append(following)
+        while self._room and self._queued < self._capacity:  # all of them: each looks again, one may be cancelled
+            waiter = self._room.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+def wire_size(entry: Outgoing) -> int:
+    """Bytes of an entry as brokers count them: body, header names and values in UTF-8 (near enough for ASCII)."""
+    size = len(entry.body) + (len(entry.key) if entry.key else 0)
+    for name, value in entry.headers.items():
+        size += len(name) + (len(value) if value.isascii() else len(value.encode()))
+    return size
+
+
+def split(
+    batch: Sequence[Outgoing], limit: int, limit_bytes: int | None
+) -> Iterator[tuple[Sequence[Outgoing], int]]:
+    """Cut a batch into parts of at most `limit` entries and `limit_bytes` bytes, with the bytes of each part.
+
+    An entry that is larger than `limit_bytes` by itself is a part of its own: the broker says what is wrong with it.
+    """
+    part: list[Outgoing] = []
+    size = 0
+    for entry in batch:
+        bytes_ = wire_size(entry) if limit_bytes is not None else 0
+        if part and (len(part) >= limit or (limit_bytes is not None and size + bytes_ > limit_bytes)):
+            yield part, size
+            part, size = [], 0
+        part.append(entry)
+        size += bytes_
+    if part:
+        yield part, size

@@ -1,0 +1,196 @@
+"""The embedded broker's server side: topics, queues, inboxes and dead letters, shared by those who connect to it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from msgbus import headers as h
+from msgbus.brokers.memory.queue import MemoryQueue, Stored
+from msgbus.clock import Alarms, Clock
+from msgbus.errors import BusError, Refused, Throttled
+from msgbus.message import Address, Outgoing, Receipt, Source
+
+_FULL_WAIT = 1.0  # seconds that a send waits for room before it answers Throttled
+
+_inboxes = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubOptions:
+    """`memory://?lease=30&depth=100000&max_bytes=1048576&dedup=0&replay=0`.
+
+    `depth`: messages that may wait in one queue. `dedup`: seconds within which a repeated deduplication id is
+    swallowed, 0 for none. `replay`: messages that each topic keeps for replay.
+    """
+
+    lease: float = 30.0
+    depth: int = 100_000
+    max_bytes: int = 1024 * 1024
+    dedup: float = 0.0
+    replay: int = 0
+
+
+class Topic:
+    """The groups of a topic, and its log where replay was asked for."""
+
+    def __init__(self, keep: int) -> None:
+        self.groups: dict[str, MemoryQueue] = {}
+        self.log: deque[tuple[float, Outgoing]] | None = deque(maxlen=keep) if keep else None
+
+
+class Hub:
+    """All state of one embedded broker. Nothing here waits, but `room_for`."""
+
+    _named: weakref.WeakValueDictionary[str, Hub] = weakref.WeakValueDictionary()
+
+    def __init__(self, options: HubOptions, clock: Clock) -> None:
+        self.options = options
+        self.clock = clock
+        self.alarms = Alarms(clock)
+        self.topics: dict[str, Topic] = {}
+        self.queues: dict[Address, MemoryQueue] = {}
+        self._seen: dict[tuple[Address, str], float] = {}
+
+    @classmethod
+    def named(cls, name: str, options: HubOptions, clock: Clock) -> Hub:
+        """The hub that everybody in this process who says `name` shares; a private one for ""."""
+        if not name:
+            return cls(options, clock)
+        hub = cls._named.get(name)
+        if hub is None:
+            hub = cls._named[name] = cls(options, clock)
+        return hub
+
+    # -- topology
+
+    def topic(self, name: str) -> Topic:
+        """The topic, made when first named."""
+        topic = self.topics.get(name)
+        if topic is None:
+            topic = self.topics[name] = Topic(self.options.replay)
+        return topic
+
+    def queue(self, source: Source) -> MemoryQueue:
+        """The queue of a source, made and bound when first named."""
+        queue = self.queues.get(source.address)
+        if queue is None:
+            queue = MemoryQueue(source, self.clock, self.alarms, lease=self.options.lease, bury=self.bury)
+            self.queues[source.address] = queue
+            if source.kind == "topic":
+                topic = self.topic(source.name)
+                topic.groups[source.group] = queue
+                if source.start is not None and source.start.at == "oldest":
+                    self.replay(queue, 0.0)
+        return queue
+
+    def new_inbox(self) -> Source:
+        """A reply inbox with an address of its own."""
+        return Source("reply", f"inbox-{next(_inboxes)}")
+
+    def replay(self, queue: MemoryQueue, since: float) -> int:
+        """Put what the topic kept since then (Unix time) into a group's queue; how many. Raises Refused."""
+        log = self.topic(queue.source.name).log
+        if log is None:
+            raise Refused(f"{queue.source}: this broker keeps nothing for replay; connect with memory://?replay=COUNT")
+        kept = [(at, out) for at, out in log if at >= since]
+        for at, out in kept:
+            queue.put(Stored(out, at, out.key if queue.source.ordered else None))
+        return len(kept)
+
+    # -- sending
+
+    def accept(self, out: Outgoing) -> Receipt | BusError | MemoryQueue:
+        """Take one message: its Receipt, why not, or the full queue that it must wait for."""
+        if len(out.body) > self.options.max_bytes:
+            return Refused(f"{out.address}: the body has {len(out.body):,} bytes, allowed are {self.options.max_bytes:,}")
+        queues = self._targets(out.address)
+        if queues is None:
+            return Refused(f"{out.address} is not there")
+        depth = self.options.depth
+        for queue in queues:
+            if queue.depth >= depth:
+                return queue
+        if self.options.dedup and self._is_repeated(out):
+            return Receipt(out.id)
+        return self._store(out, queues)
+
+    def _targets(self, address: Address) -> tuple[MemoryQueue, ...] | None:
+        kind, name, group = address
+        if kind == "topic" and not group:
+            return tuple(self.topic(name).groups.values())
+        queue = self.queues.get(address)
+        if queue is not None:
+            return (queue,)
+        return () if kind == "reply" else None  # a requester that is gone is no error of the responder
+
+    def _store(self, out: Outgoing, queues: tuple[MemoryQueue, ...]) -> Receipt | BusError:
+        address = out.address
+        now = self.clock.time()
+        if address.kind == "topic" and not address.group and (log := self.topics[address.name].log) is not None:
+            log.append((now, out))
+        if not queues:
+            if out.mandatory:
+                return Refused(f"{address}: nobody subscribes to it")
+            return Receipt(out.id, unrouted=True)
+        if out.expires_at is not None and out.expires_at <= now:
+            return Receipt(out.id)
+        for queue in queues:
+            if queue.source.filter and not _lets_through(queue.source, out.headers):
+                continue
+            queue.put(Stored(out, now, out.key if queue.source.ordered else None), out.delay)
+        return Receipt(out.id)
+
+    def _is_repeated(self, out: Outgoing) -> bool:
+        now, seen = self.clock.now(), self._seen
+        while seen:
+            oldest = next(iter(seen))
+            if seen[oldest] > now:
+                break
+            del seen[oldest]
+        key = (out.address, out.dedup_id or out.id)
+        if key in seen:
+            return True
+        seen[key] = now + self.options.dedup
+        return False
+
+    async def room_for(self, out: Outgoing, queue: MemoryQueue) -> Receipt | BusError:
+        """Wait a bounded time for a full queue; Throttled when it stays full."""
+        give_up = self.clock.now() + _FULL_WAIT
+        while (left := give_up - self.clock.now()) > 0:
+            waiting = asyncio.ensure_future(queue.wait_for_room())
+            alarm = self.alarms.set(left, waiting.cancel)
+            try:
+                await asyncio.wait([waiting])
+            finally:
+                alarm.cancel()
+                waiting.cancel()
+            result = self.accept(out)
+            if not isinstance(result, MemoryQueue):
+                return result
+            queue = result
+        return Throttled(f"{out.address}: {queue.source} is full with {queue.depth:,} messages")
+
+    # -- dead letters
+
+    @staticmethod
+    def dead_source(source: Source) -> Source:
+        """The queue that keeps the dead letters of `source`."""
+        return Source("queue", ".".join(part for part in (source.name, source.group, "dead") if part))
+
+    def bury(
+        self, source: Source, stored: Stored, reason: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Put a message of `source` into its dead-letter queue, with failure headers."""
+        origin = "/".join(part for part in (source.kind, source.name, source.group) if part)
+        dead = {**stored.headers, h.DEAD_REASON: reason, h.ORIGIN: origin, **(headers or {})}
+        copy = Outgoing(source.address, stored.out.id, stored.out.body, dead, stored.out.key)
+        self.queue(self.dead_source(source)).put(Stored(copy, stored.since, None))
+
+
+def _lets_through(source: Source, headers: Mapping[str, str]) -> bool:
+    return all(headers.get(name) in values for name, values in source.filter)

@@ -1,0 +1,182 @@
+"""JSON: pydantic-core for models, dataclasses, TypedDicts and everything a TypeAdapter takes, msgspec for Structs.
+
+NaN and Infinity are no JSON (RFC 8259, section 6): they are refused both ways unless asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+
+from msgbus.codecs import RAW, Coder
+from msgbus.errors import ConfigError
+
+_MAY_BE_INFINITE = re.compile(rb"(?i)nan|inf|e\+?[1-9]\d\d")
+_DEPTH = 200  # what pydantic-core's parser allows
+
+
+class Json:
+    """The default codec.
+
+    `allow_nan`: let NaN and Infinity pass (then other JSON parsers may refuse the body). `max_bytes`: largest
+    body, 16 MiB by default. `max_depth`: deepest nesting, at most 200.
+    """
+
+    content_type = "application/json"
+
+    def __init__(
+        self, *, allow_nan: bool = False, max_bytes: int = 16 * 1024 * 1024, max_depth: int = _DEPTH
+    ) -> None:
+        if not 0 < max_depth <= _DEPTH:
+            raise ConfigError(f"Json(max_depth={max_depth}): allowed are 1 to {_DEPTH}, the parser's own limit")
+        self._allow_nan = allow_nan
+        self._max_bytes = max_bytes
+        self._max_depth = max_depth
+
+    def bind(self, type_: Any) -> Coder:
+        """Compile for one payload type; `bytes` and `str` are the body itself."""
+        if type_ in RAW:
+            return RAW[type_]
+        encode, decode, accepts, floats = _msgspec(type_) if _is_struct(type_) else _pydantic(type_)
+        if floats and not self._allow_nan:
+            encode, decode = _finite_encode(encode), _finite_decode(decode)
+        if self._max_depth < _DEPTH or _is_struct(type_):
+            decode = _limited_depth(decode, self._max_depth)
+        return Coder(
+            self.content_type,
+            encode,
+            decode,
+            accepts,
+            exact=type_ if isinstance(type_, type) else None,
+            errors=(ValueError, TypeError, RecursionError),  # ValidationError and msgspec's are ValueErrors
+            max_bytes=self._max_bytes,
+        )
+
+
+_Compiled = tuple[Callable[[Any], bytes], Callable[[bytes], Any], Callable[[Any], bool], bool]
+
+
+def _pydantic(type_: Any) -> _Compiled:
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(type_)
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        raise ConfigError(
+            f"{type_!r} can't be carried as JSON: use a pydantic model, a dataclass, a TypedDict, a msgspec Struct,"
+            f" bytes, str or a type that pydantic's TypeAdapter takes ({error.message})"
+        ) from error
+    validator, serializer = adapter.validator, adapter.serializer
+
+    def accepts(value: object) -> bool:
+        try:
+            validator.validate_python(value, strict=True)
+        except ValidationError:
+            return False
+        return True
+
+    if isinstance(type_, type) and (issubclass(type_, BaseModel) or not issubclass(type_, (dict, list, tuple, set))):
+        is_instance = type_
+
+        def accepts(value: object) -> bool:
+            return isinstance(value, is_instance)
+
+    return serializer.to_json, validator.validate_json, accepts, _has_floats(adapter.core_schema)
+
+
+def _is_struct(type_: Any) -> bool:
+    msgspec = sys.modules.get("msgspec")  # never imported for those who don't use it
+    return msgspec is not None and isinstance(type_, type) and issubclass(type_, msgspec.Struct)
+
+
+def _msgspec(type_: Any) -> _Compiled:
+    import msgspec
+
+    def accepts(value: object) -> bool:
+        return isinstance(value, type_)
+
+    return msgspec.json.Encoder().encode, msgspec.json.Decoder(type_).decode, accepts, True
+
+
+def _has_floats(schema: object) -> bool:
+    """Whether a core schema lets a float in somewhere: only such payloads pay for the checks."""
+    if isinstance(schema, Mapping):
+        if schema.get("type") in ("float", "any", "complex"):
+            return True
+        return any(_has_floats(value) for key, value in schema.items() if key != "metadata")
+    if isinstance(schema, (list, tuple)):
+        return any(map(_has_floats, schema))
+    return False
+
+
+def _finite_encode(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """Both encoders write NaN as `null`: only a body that has one is looked at closely."""
+
+    def checked(value: Any) -> bytes:
+        body = encode(value)
+        if b"null" in body or b"NaN" in body or b"Infinity" in body:
+            _refuse_infinite(value)
+        return body
+
+    return checked
+
+
+def _finite_decode(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def checked(body: bytes) -> Any:
+        value = decode(body)
+        if _MAY_BE_INFINITE.search(body):
+            json.loads(body, parse_constant=_no_constant)
+            _refuse_infinite(value)
+        return value
+
+    return checked
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON; Json(allow_nan=True) lets it pass")
+
+
+def _refuse_infinite(value: Any) -> None:
+    for path, leaf in _leaves(value, ""):
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            raise ValueError(f"{path or 'the payload'} is {leaf}, which is no JSON; Json(allow_nan=True) lets it pass")
+
+
+def _leaves(value: Any, path: str) -> Iterable[tuple[str, Any]]:
+    for name, child in _children(value):
+        yield from _leaves(child, f"{path}.{name}" if path else str(name))
+    yield path, value
+
+
+def _children(value: Any) -> Iterable[tuple[object, Any]]:
+    if isinstance(value, Mapping):
+        return value.items()
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return enumerate(value)
+    if fields := getattr(value, "__struct_fields__", None):
+        return [(name, getattr(value, name)) for name in fields]
+    return getattr(value, "__dict__", {}).items()
+
+
+def _limited_depth(decode: Callable[[bytes], Any], limit: int) -> Callable[[bytes], Any]:
+    def checked(body: bytes) -> Any:
+        if body.count(b"{") + body.count(b"[") > limit:  # a cheap bound; only such bodies are walked
+            _refuse_deep(body, limit)
+        return decode(body)
+
+    return checked
+
+
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', re.DOTALL)
+
+
+def _refuse_deep(body: bytes, limit: int) -> None:
+    depth = 0
+    for match in _STRUCTURE.finditer(body):
+        depth += 1 if match[1] else -1 if match[2] else 0
+        if depth > limit:
+            raise ValueError(f"nested deeper than {limit}")

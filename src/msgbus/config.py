@@ -1,0 +1,49 @@
+"""Settings from the environment (12-factor): every field is a variable with the prefix MSGBUS_."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from msgbus.broker import Mode
+from msgbus.errors import ConfigError
+
+_PREFIX = "MSGBUS_"
+
+
+class Settings(BaseSettings):
+    """What deployment decides. Times in seconds; build it with `load_settings` for readable errors."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True)
+
+    url: str = Field("memory://", description="the broker that carries what no route names")
+    routes: dict[str, str] = Field(
+        default_factory=dict, description='JSON object: topic, queue or call name to URL, e.g. {"orders": "kinesis://"}'
+    )
+    service: str = Field("msgbus", min_length=1, description="who we are: ce-source of what we publish")
+    prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,40}$", description="put before every name, e.g. staging-")
+    provision: Mode = Field("create", description="create what is missing, verify that it is there, or trust")
+    concurrency: int = Field(32, ge=1, le=10_000, description="handlers running at once per subscription")
+    publish_timeout: float = Field(30.0, gt=0, description="longest wait for a publish to be confirmed")
+    connect_timeout: float = Field(30.0, gt=0, description="longest wait for the first connection")
+    grace: float = Field(30.0, ge=0, description="how long running handlers may finish on stop")
+
+
+def load_settings(**values: Any) -> Settings:
+    """Settings from the environment, overridden by `values`. Raises ConfigError naming the variable."""
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(entry, values) for entry in error.errors())) from error
+    except ValueError as error:  # pydantic-settings: a variable that is no JSON
+        raise ConfigError(f"a {_PREFIX}... variable can't be read: {error.__cause__ or error}") from error
+
+
+def _explain(entry: Any, values: dict[str, Any]) -> str:
+    name = str(entry["loc"][0]) if entry["loc"] else ""
+    where = f"{name}=" if name in values else f"{_PREFIX}{name.upper()}"
+    field = Settings.model_fields.get(name)
+    about = f" ({field.description})" if field and field.description else ""
+    return f"{where} is {entry['input']!r}: {entry['msg']}{about}"

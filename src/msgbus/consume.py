@@ -1,0 +1,63 @@
+"""Keeps one subscription open: receiver after receiver, for as long as the bus consumes."""
+
+from __future__ import annotations
+
+import logging
+
+from msgbus import backoff
+from msgbus.clock import Alarms, Clock
+from msgbus.errors import Disconnected, ReceiverClosed
+from msgbus.link import Link
+from msgbus.session import Plan, Session
+
+log = logging.getLogger("msgbus.consume")
+
+
+class Consumer:
+    """Opens a receiver, runs a Session on it, and again when it dies. Anything but a dead receiver ends it."""
+
+    def __init__(self, plan: Plan, link: Link, clock: Clock, alarms: Alarms) -> None:
+        self.plan = plan
+        self.link = link
+        self.session: Session | None = None
+        self.error: BaseException | None = None
+        self._clock = clock
+        self._alarms = alarms
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Until stopped. Raises what no new receiver can cure."""
+        try:
+            await self._run()
+        except BaseException as error:
+            self.error = error
+            raise
+
+    async def _run(self) -> None:
+        failures = 0
+        while not self._stopping:
+            generation = self.link.generation
+            try:
+                async with self.link.broker.receiver(self.plan.source, prefetch=self.plan.prefetch) as receiver:
+                    failures = 0
+                    self.session = Session(self.plan, receiver, self._clock, self._alarms)
+                    await self.session.run()
+            except Disconnected as error:
+                self._say(error)
+                await self.link.restore(generation)
+            except ReceiverClosed as error:
+                self._say(error)
+                failures += 1
+                await self._clock.sleep(backoff.delay(failures, 0.1, longest=10.0))
+            finally:
+                self.session = None
+
+    async def stop(self, grace: float) -> None:
+        """Soft, then hard after `grace` seconds; see Session.stop."""
+        self._stopping = True
+        if self.session is not None:
+            await self.session.stop(grace)
+
+    def _say(self, error: Exception) -> None:
+        if not self._stopping:
+            log.warning("%s: receiver lost, opening another one: %s", self.plan.source, error)

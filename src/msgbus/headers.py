@@ -1,0 +1,48 @@
+"""The names of the headers that msgbus reads and writes, and the few helpers that brokers share.
+
+CloudEvents 1.0 attributes carry the prefix `ce-`; `content-type`, `correlation_id` and `reply_to` are spelled as
+FastStream and AMQP spell them; what is ours alone begins with `msgbus-`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+ID = "ce-id"
+TYPE = "ce-type"
+SOURCE = "ce-source"
+TIME = "ce-time"
+SPEC = "ce-specversion"
+KEY = "ce-partitionkey"  # CloudEvents partitioning extension
+EXPIRES = "ce-expirytime"  # CloudEvents expiry extension, here as Unix seconds
+CONTENT_TYPE = "content-type"
+CORRELATION = "correlation_id"
+CAUSATION = "causation_id"
+REPLY_TO = "reply_to"
+
+ATTEMPT = "msgbus-attempt"  # which start of a handler a re-sent copy will be
+FIRST_FAILED = "msgbus-first-failed"  # Unix time of the first failure
+HOP = "msgbus-hop"  # how often it was sent again
+DEAD_REASON = "msgbus-dead-reason"
+ERROR_TYPE = "msgbus-error-type"
+ERROR = "msgbus-error"
+ATTEMPTS = "msgbus-attempts"  # starts of the handler before it was dead-lettered
+ORIGIN = "msgbus-origin"  # where a dead letter comes from: kind, name, group
+PACKED = "msgbus"  # all other headers as one JSON object, where a broker allows few
+ENCODING = "msgbus-encoding"  # "base64": the body had to become text
+REPLY_ERROR = "msgbus-reply-error"  # class name of what the responder raised
+
+FAILURE = (ATTEMPT, FIRST_FAILED, DEAD_REASON, ERROR_TYPE, ERROR, ATTEMPTS, ORIGIN)
+
+
+def attempt_of(headers: Mapping[str, str]) -> int:
+    """The attempt that a re-sent copy stands at; 1 for a first delivery or a header that is no number."""
+    text = headers.get(ATTEMPT, "")
+    return max(1, int(text)) if text.isdecimal() and len(text) < 10 else 1
+
+
+def resend_id(headers: Mapping[str, str], message_id: str) -> tuple[str, str]:
+    """The next hop and the deduplication id of a copy: a window must not swallow a message that is sent again."""
+    text = headers.get(HOP, "0")
+    hop = str(int(text) + 1 if text.isdecimal() and len(text) < 10 else 1)
+    return hop, f"{message_id}:{hop}"

@@ -1,0 +1,130 @@
+"""One broker's connection: the only place that connects again, and the only one that sends a failed entry again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from msgbus import backoff
+from msgbus.batch import Batcher, Result
+from msgbus.broker import Broker
+from msgbus.clock import Clock
+from msgbus.errors import BusError, Disconnected, Throttled, Unavailable
+from msgbus.message import Outgoing, Receipt
+
+log = logging.getLogger("msgbus.link")
+
+_RETRYABLE = (Disconnected, Throttled, Unavailable)
+
+
+class Link:
+    """Keeps a broker connected.
+
+    `send` returns only final results: entries that were throttled or cut off are sent again, alone, until the
+    caller's deadline cancels it. `failure` is set when the broker refused to be connected to: nothing will help.
+    """
+
+    def __init__(self, broker: Broker, name: str, clock: Clock) -> None:
+        self.broker = broker
+        self.name = name
+        self.generation = 0
+        self.failure: BusError | None = None
+        self.last_error: BusError | None = None
+        self._clock = clock
+        self._connecting: asyncio.Task[None] | None = None
+        self._closed = False
+        self.batcher: Batcher
+
+    async def open(self, timeout: float) -> None:
+        """Connect for the first time, trying for `timeout` seconds. Raises the broker's own error."""
+        give_up = self._clock.now() + timeout
+        await self._connect(give_up)
+        self.batcher = Batcher(self.send, self.broker.capabilities())
+
+    async def close(self) -> None:
+        """Let what was taken go out, then disconnect."""
+        if hasattr(self, "batcher"):
+            await self.batcher.close()
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        await self.broker.close()
+
+    async def send(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
+        """Send one batch that keeps to the broker's limits."""
+        generation = self.generation
+        try:
+            results = await self.broker.send(batch)
+        except Disconnected as error:
+            return await self._send_again(batch, [error] * len(batch), generation)
+        for result in results:
+            if result.__class__ is not Receipt and isinstance(result, _RETRYABLE):
+                return await self._send_again(batch, list(results), generation)
+        return results
+
+    async def restore(self, generation: int) -> None:
+        """Wait until there is a connection newer than `generation`; many callers, one reconnect.
+
+        Raises the broker's error where it refuses to be connected to.
+        """
+        while self.generation == generation:
+            if self.failure is not None:
+                raise self.failure
+            if self._closed:
+                raise Disconnected(f"{self.name} is closed")
+            if self._connecting is None:
+                self._connecting = asyncio.get_running_loop().create_task(self._connect())
+                self._connecting.add_done_callback(self._connected)
+            await asyncio.wait([self._connecting])
+
+    async def _send_again(
+        self, batch: Sequence[Outgoing], results: Sequence[Result], generation: int
+    ) -> Sequence[Result]:
+        final = list(results)
+        for attempt in range(1, 1_000_000):
+            failed = [i for i, result in enumerate(final) if isinstance(result, _RETRYABLE)]
+            if not failed:
+                break
+            errors = [final[i] for i in failed]
+            await self._wait_to_retry(errors, attempt, generation)
+            generation = self.generation
+            try:
+                again = await self.broker.send([batch[i] for i in failed])
+            except Disconnected as error:
+                again = [error] * len(failed)
+            for i, result in zip(failed, again, strict=True):
+                final[i] = result
+        return final
+
+    async def _wait_to_retry(self, errors: Sequence[Result], attempt: int, generation: int) -> None:
+        self.last_error = next(error for error in errors if isinstance(error, BusError))
+        if any(isinstance(error, Disconnected) for error in errors):
+            await self.restore(generation)
+            if attempt == 1:
+                return
+        asked = max((e.retry_after or 0.0 for e in errors if isinstance(e, Throttled)), default=0.0)
+        await self._clock.sleep(asked + backoff.delay(attempt, 0.05, longest=5.0))
+
+    async def _connect(self, give_up: float = float("inf")) -> None:
+        for attempt in range(1, 1_000_000):
+            try:
+                await self.broker.connect()
+            except (Disconnected, Unavailable, Throttled) as error:
+                self.last_error = error
+                pause = backoff.delay(attempt, 0.1, longest=10.0)
+                if self._clock.now() + pause > give_up:
+                    raise
+                log.warning("%s: can't connect, trying again", self.name, extra={"attempt": attempt, "error": str(error)})
+                await self._clock.sleep(pause)
+            else:
+                self.generation += 1
+                return
+
+    def _connected(self, task: asyncio.Task[None]) -> None:
+        self._connecting = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            failure = error if isinstance(error, BusError) else BusError(f"{self.name}: connecting failed: {error!r}")
+            self.failure = failure
+            log.error("%s: gave up connecting", self.name, exc_info=error)

@@ -1,0 +1,189 @@
+"""From registrations to plans: what `consuming()` will run, checked against what each broker can do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from fast_depends import Provider
+
+from msgbus import headers as h
+from msgbus.broker import Binding, Capabilities, Part, QueueSpec, TopicSpec
+from msgbus.codecs import Codec
+from msgbus.dispatch import Bound, Decode, decoder
+from msgbus.envelope import opener
+from msgbus.errors import ConfigError, Reject
+from msgbus.flow import BreakerState
+from msgbus.message import Delivery, Message, Source
+from msgbus.middleware import Handle, HandleBatch
+from msgbus.options import Failed, OnDead, Options
+from msgbus.policy import Policy
+from msgbus.router import Registration
+from msgbus.session import Plan, Stats
+from msgbus.topic import Rpc, Topic, type_name
+
+_NATIVE_MARGIN = 10  # the broker's own crash-loop cap lies this much above ours: ours writes the better dead letter
+
+
+def group_by_place(registrations: Sequence[Registration]) -> list[list[Registration]]:
+    """Registrations that share a subscription, together."""
+    places: dict[tuple[str, str, str], list[Registration]] = {}
+    for registration in registrations:
+        places.setdefault(registration.place, []).append(registration)
+    return list(places.values())
+
+
+def source_of(members: Sequence[Registration], prefix: str) -> Source:
+    """What the receiver of these registrations reads."""
+    first = members[0]
+    where = dict(first.select.where or {})
+    target = first.target
+    if isinstance(target, Topic) and target.narrowed:
+        where[h.TYPE] = [type_name(member.target.type) for member in members if isinstance(member.target, Topic)]
+    return Source(
+        first.kind,
+        prefix + target.name,
+        first.group,
+        ordered=not isinstance(target, Rpc) and target.ordered,
+        start=first.select.start,
+        filter=tuple((name, tuple(values)) for name, values in where.items()),
+    )
+
+
+def topology_of(source: Source, policy: Policy, options: Options) -> list[Part]:
+    """What must exist for a source to be read."""
+    queue = QueueSpec(source, policy.max_deliveries + _NATIVE_MARGIN, options.lease.seconds)
+    if source.kind != "topic":
+        return [queue]
+    return [TopicSpec(source.name, source.ordered), queue, Binding(source.name, source)]
+
+
+def check(source: Source, options: Options, capabilities: Capabilities, broker: str) -> None:
+    """Refuse at start what this broker can't do. Raises ConfigError with the remedy."""
+    remedy = "route it to another broker with MSGBUS_ROUTES"
+    if source.kind == "topic" and not capabilities.fanout:
+        raise ConfigError(f"{source}: {broker} has no topics with groups; {remedy}")
+    if source.kind == "queue" and not capabilities.queues:
+        raise ConfigError(f"{source}: {broker} has no queues; {remedy}")
+    if source.ordered and capabilities.order == "none":
+        raise ConfigError(f"{source}: ordered=True, and {broker} keeps no order; {remedy}")
+    if source.start is not None and not capabilities.replay:
+        raise ConfigError(f"{source}: select.start needs replay, which {broker} has not; {remedy}")
+    _check_times(source, options, capabilities, broker)
+
+
+def _check_times(source: Source, options: Options, capabilities: Capabilities, broker: str) -> None:
+    held = capabilities.lease_max
+    timeout = options.limits.timeout
+    if held is not None and timeout is not None and timeout > held:
+        raise ConfigError(f"{source}: Limits.timeout={timeout:g} s, {broker} takes the message back after {held:g} s")
+    longest = capabilities.retry_delay
+    retries = options.retry.attempts > 1
+    if longest is not None and retries and options.retry.max_delay > longest:
+        raise ConfigError(f"{source}: Retry.max_delay={options.retry.max_delay:g} s, {broker} delays up to {longest:g} s")
+    if longest is None and held is not None and retries and options.retry.max_delay > held:
+        raise ConfigError(f"{source}: Retry.max_delay={options.retry.max_delay:g} s, {broker} lets us hold {held:g} s")
+
+
+def plan_of(
+    members: Sequence[Registration],
+    source: Source,
+    capabilities: Capabilities,
+    time: Callable[[], float],
+    provider: Provider,
+    on_dead: Sequence[OnDead],
+    concurrency: int,
+) -> Plan:
+    """Everything about a subscription but its handler, which the caller puts in (`handle` or `handle_batch`)."""
+    options = members[0].options
+    limits = options.limits
+    concurrency = limits.concurrency or concurrency
+    own = (options.retry.on_dead,) if options.retry.on_dead is not None else ()
+    stats = Stats()
+    batch = members[0].bound.wants_list
+    plan = Plan(
+        source=source,
+        capabilities=capabilities,
+        handle=_handler(members, provider, stats),
+        policy=Policy(options.retry, time, capabilities.retry_delay),
+        options=options,
+        concurrency=concurrency,
+        prefetch=limits.prefetch or max(4 * concurrency, 2 * options.batch.size if batch else 0),
+        open=opener(capabilities),
+        breaker=BreakerState(limits.breaker, str(source)) if limits.breaker is not None else None,
+        on_dead=(*own, *on_dead),
+        stats=stats,
+    )
+    if batch:
+        plan.handle_batch = _batch_handler(members[0], provider)
+    return plan
+
+
+def _handler(members: Sequence[Registration], provider: Provider, stats: Stats) -> Handle:
+    if len(members) == 1 and not _is_narrowed(members[0]):
+        return _single(members[0], provider)
+    by_type = {type_name(m.target.type): _single(m, provider) for m in members if isinstance(m.target, Topic)}
+
+    async def handle(delivery: Delivery) -> None:
+        chosen = by_type.get(delivery.headers.get(h.TYPE, ""))
+        if chosen is None:  # another member of the union, that nobody in this group asked for
+            stats.skipped += 1
+            return
+        await chosen(delivery)
+
+    return handle
+
+
+def _is_narrowed(registration: Registration) -> bool:
+    return isinstance(registration.target, Topic) and registration.target.narrowed
+
+
+def _single(registration: Registration, provider: Provider) -> Handle:
+    call, decode = _parts(registration, provider)
+    if registration.bound.wants_message:
+
+        async def handle(delivery: Delivery) -> None:
+            await call(Message(decode(delivery), delivery))
+    else:
+
+        async def handle(delivery: Delivery) -> None:
+            await call(decode(delivery))
+
+    return handle
+
+
+def _parts(registration: Registration, provider: Provider) -> tuple[Callable[[Any], Awaitable[Any]], Decode]:
+    target = registration.target
+    type_ = target.request if isinstance(target, Rpc) else target.type
+    codec: Codec = target.codec
+    return registration.bound.with_dependencies(provider), decoder(repr(target), type_, codec)
+
+
+def _batch_handler(registration: Registration, provider: Provider) -> HandleBatch:
+    call, decode = _parts(registration, provider)
+    wants_message = registration.bound.wants_message
+
+    async def handle(batch: Sequence[Delivery]) -> Sequence[Exception | None]:
+        results: list[Exception | None] = [None] * len(batch)
+        places: list[int] = []
+        payloads: list[Any] = []
+        for place, delivery in enumerate(batch):
+            try:
+                payload = decode(delivery)
+            except Exception as error:  # this entry alone is bad
+                results[place] = error
+                continue
+            places.append(place)
+            payloads.append(Message(payload, delivery) if wants_message else payload)
+        if payloads:
+            for failed in await call(payloads) or ():
+                results[places[_index(failed, len(payloads))]] = failed.error or Reject("the batch handler said Failed")
+        return results
+
+    return handle
+
+
+def _index(failed: Failed, count: int) -> int:
+    if not 0 <= failed.index < count:
+        raise IndexError(f"Failed({failed.index}): the batch has {count} entries")
+    return failed.index

@@ -1,0 +1,238 @@
+"""The publish path of one topic, queue or reply address: payload to Outgoing, through the middlewares, to the link."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from msgbus import headers as h
+from msgbus.batch import Result, wire_size
+from msgbus.codecs import Coder, Codec
+from msgbus.context import CURRENT
+from msgbus.envelope import fitter
+from msgbus.errors import BusError, PublishFailed, Refused
+from msgbus.ids import Stamps
+from msgbus.link import Link
+from msgbus.message import Address, Outgoing, Receipt
+from msgbus.topic import type_name, union_members
+
+log = logging.getLogger("msgbus.publish")
+
+SendNext = Callable[[Sequence[Outgoing]], Awaitable[Sequence[Result]]]
+PublishMiddleware = Callable[[Sequence[Outgoing], SendNext], Awaitable[Sequence[Result]]]
+"""`async def mw(batch, send)`: looks at a batch, awaits `send(batch)` and returns one result per entry."""
+
+_HEADER_ROOM = 4096  # bodies closer than this to the broker's limit are measured with their headers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendOptions:
+    """The rarer options of a publish.
+
+    `id`: the message's id instead of a new UUIDv7. `dedup_id`: what the broker's deduplication window compares,
+    the id by default. `expires_in`: seconds after which nobody wants it. `native`: the broker's own typed options.
+    """
+
+    id: str | None = None
+    dedup_id: str | None = None
+    expires_in: float | None = None
+    native: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Payloads:
+    """How the payloads of one topic are encoded: a coder per member of its type, chosen by class."""
+
+    coders: Mapping[type, tuple[Coder, str]]
+    fallback: tuple[Coder, str]
+
+    @classmethod
+    def of(cls, type_: Any, codec: Codec) -> Payloads:
+        """Compile every member of `type_` with `codec`."""
+        coders = {}
+        for member in union_members(type_):
+            coder = codec.bind(member)
+            if coder.exact is not None:
+                coders[coder.exact] = (coder, type_name(member))
+        whole = next(iter(coders.values())) if len(coders) == 1 else (codec.bind(type_), type_name(type_))
+        return cls(coders, whole)
+
+    def coder_for(self, payload: object) -> tuple[Coder, str]:
+        """The coder for a payload whose class is none of the members: a subclass, or a value of a wider type."""
+        for coder, name in (*self.coders.values(), self.fallback):
+            if coder.accepts(payload):
+                return coder, name
+        allowed = " or ".join(name for _, name in self.coders.values()) or self.fallback[1]
+        raise TypeError(f"payload is a {type(payload).__name__}, the type declared is {allowed}")
+
+
+class Outlet:
+    """Everything about publishing to one address that can be known beforehand."""
+
+    def __init__(
+        self,
+        address: Address,
+        payloads: Payloads,
+        link: Link,
+        stamps: Stamps,
+        *,
+        service: str,
+        key_of: Callable[[Any], str] | None = None,
+        filter_on: Sequence[str] = (),
+        mandatory: bool = False,
+    ) -> None:
+        self.address = address
+        self.link = link
+        self.send: SendNext = link.batcher.send
+        self._payloads = payloads
+        self._stamps = stamps
+        self._key_of = key_of
+        self._capabilities = capabilities = link.broker.capabilities()
+        self._heads = {
+            type_: (coder, self._head(coder, name, service)) for type_, (coder, name) in payloads.coders.items()
+        }
+        self._service = service
+        self._mandatory = mandatory
+        self.unrouted = 0
+        self._fit = fitter(str(address), capabilities, filter_on)
+        self._near_limit = (capabilities.message_bytes or 1 << 62) - _HEADER_ROOM
+        if self._fit is not None:
+            self.send = self._send_fitted
+
+    def through(self, middlewares: Sequence[PublishMiddleware]) -> Outlet:
+        """Put middlewares before the wire, the first one outermost."""
+        for middleware in reversed(middlewares):
+            self.send = _wrap(middleware, self.send)
+        return self
+
+    def prepare(
+        self,
+        payload: Any,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        delay: float = 0.0,
+        options: SendOptions | None = None,
+    ) -> Outgoing:
+        """Encode one payload. Raises Refused where it is of the wrong type, too large or asks what can't be done."""
+        known = self._heads.get(payload.__class__)
+        coder, head = known if known is not None else self._lookup(payload)
+        try:
+            body = coder.encode(payload)
+        except (ValueError, TypeError) as error:
+            raise Refused(f"{self.address}: the payload can't be encoded: {error}") from error
+        message_id, time = self._stamps.next()
+        if options is not None and options.id is not None:
+            message_id = options.id
+        fitted = head.copy()
+        fitted[h.ID] = message_id
+        fitted[h.TIME] = time
+        _correlate(fitted, message_id)
+        if key is None and self._key_of is not None:
+            key = self._key_of(payload)
+        if key is not None:
+            fitted[h.KEY] = key
+        if headers:
+            fitted.update(headers)
+        out = Outgoing(self.address, message_id, body, fitted, key, delay)
+        if self._mandatory:
+            out.mandatory = True
+        if options is not None or delay:
+            self._apply(out, options)
+        if len(body) > self._near_limit or len(body) > coder.max_bytes:
+            self._check_size(out, coder)
+        return out
+
+    def prepare_raw(self, body: bytes, content_type: str, type_: str = "error") -> Outgoing:
+        """A message whose body is there already: an error reply, a redriven dead letter."""
+        message_id, time = self._stamps.next()
+        headers = {h.SPEC: "1.0", h.TYPE: type_, h.SOURCE: self._service, h.CONTENT_TYPE: content_type}
+        headers[h.ID], headers[h.TIME] = message_id, time
+        return Outgoing(self.address, message_id, body, headers)
+
+    def _lookup(self, payload: Any) -> tuple[Coder, dict[str, str]]:
+        try:
+            coder, name = self._payloads.coder_for(payload)
+        except TypeError as error:
+            raise Refused(f"{self.address}: {error}") from error
+        return coder, self._head(coder, name, self._service)
+
+    @staticmethod
+    def _head(coder: Coder, name: str, service: str) -> dict[str, str]:
+        return {h.SPEC: "1.0", h.TYPE: name, h.SOURCE: service, h.CONTENT_TYPE: coder.content_type}
+
+    def _apply(self, out: Outgoing, options: SendOptions | None) -> None:
+        longest = self._capabilities.send_delay
+        if out.delay < 0 or (out.delay and (longest is None or out.delay > longest)):
+            most = "no delays" if longest is None else f"delays of 0 to {longest:g} s"
+            raise Refused(f"{self.address}: delay={out.delay:g} s, this broker has {most}")
+        if options is None:
+            return
+        out.dedup_id = options.dedup_id
+        out.native = options.native
+        if options.expires_in is not None:
+            self.expire(out, options.expires_in)
+
+    def expire(self, out: Outgoing, seconds: float) -> None:
+        """Have the message dropped, by the broker or by its consumer, `seconds` from now."""
+        out.expires_at = self._stamps.now() + seconds
+        out.headers[h.EXPIRES] = f"{out.expires_at:.3f}"
+
+    def _check_size(self, out: Outgoing, coder: Coder) -> None:
+        size, limit = wire_size(out), self._capabilities.message_bytes
+        if limit is not None and size > limit:
+            raise Refused(
+                f"{self.address}: the message has {size:,} bytes with its headers, this broker takes {limit:,}:"
+                " send a reference to a store instead"
+            )
+        if len(out.body) > coder.max_bytes:
+            raise Refused(f"{self.address}: the body has {len(out.body):,} bytes, the codec allows {coder.max_bytes:,}")
+
+    def receipt(self, result: Result) -> Receipt:
+        """The receipt of an entry, or its error raised; a topic that nobody subscribes to is logged once."""
+        if not isinstance(result, Receipt):
+            raise result
+        if result.unrouted:
+            if not self.unrouted:
+                log.warning("%s: nobody subscribes to it (said once)", self.address)
+            self.unrouted += 1
+        return result
+
+    def receipts(self, results: Sequence[Result]) -> Sequence[Receipt]:
+        """The receipts of a batch. Raises PublishFailed where an entry was not accepted."""
+        failed = [result for result in results if result.__class__ is not Receipt and isinstance(result, BusError)]
+        if failed:
+            raise PublishFailed(
+                f"{self.address}: {len(failed)} of {len(results)} entries failed, the first: {failed[0]}", results
+            ) from failed[0]
+        receipts = cast(Sequence[Receipt], results)
+        if receipts[0].unrouted:
+            self.receipt(receipts[0])
+        return receipts
+
+    async def _send_fitted(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
+        fit = self._fit
+        assert fit is not None  # noqa: S101 - set together with this method
+        for out in batch:
+            fit(out)
+        return await self.link.batcher.send(batch)
+
+
+def _correlate(headers: dict[str, str], message_id: str) -> None:
+    """What a handler publishes belongs to what it handles."""
+    current = CURRENT.get()
+    if current is None:
+        headers[h.CORRELATION] = message_id
+        return
+    cause = current.headers.get(h.ID, "")
+    headers[h.CORRELATION] = current.headers.get(h.CORRELATION) or cause or message_id
+    if cause:
+        headers[h.CAUSATION] = cause
+
+
+def _wrap(middleware: PublishMiddleware, following: SendNext) -> SendNext:
+    async def send(batch: Sequence[Outgoing]) -> Sequence[Result]:
+        return await middleware(batch, following)
+
+    return send

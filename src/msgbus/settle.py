@@ -1,0 +1,147 @@
+"""Gathers settlements, hands them to the receiver in batches and reads each entry's result."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from msgbus import backoff
+from msgbus.broker import Capabilities, Receiver
+from msgbus.clock import Clock
+from msgbus.errors import BusError, Disconnected, LeaseLost, ReceiverClosed, Throttled, Unavailable
+from msgbus.message import Act, Settlement
+
+log = logging.getLogger("msgbus.settle")
+
+_AGAIN = (Throttled, Unavailable)
+_DEAD_AGAIN = 60.0  # seconds until a message whose dead letter could not be written comes back
+
+OnSettled = Callable[[Sequence[Settlement], Sequence[BusError | None]], None]
+
+
+class Settler:
+    """The settlements of one receiver.
+
+    `add` never waits; a flusher (one per `settle_slots`) takes what is there. An entry that was throttled is tried
+    again, one whose dead letter was refused stays with the broker and comes back, one whose lease is lost is
+    reported: `on_settled(batch, results)` is told the end of each.
+    """
+
+    def __init__(
+        self, receiver: Receiver, capabilities: Capabilities, clock: Clock, on_settled: OnSettled
+    ) -> None:
+        self._receiver = receiver
+        self._limit = capabilities.settle_batch
+        self._linger = capabilities.settle_linger
+        self._native_retry = capabilities.retry_delay is not None
+        self._clock = clock
+        self._on_settled = on_settled
+        self._pending: deque[Settlement] = deque()
+        self._idle: asyncio.Future[None] | None = None
+        self._full: asyncio.Future[None] | None = None
+        self._flushed: asyncio.Future[None] | None = None
+        self._running = 0
+
+    def add(self, settlement: Settlement) -> None:
+        """Settle it soon."""
+        self._pending.append(settlement)
+        if self._idle is not None:
+            self._wake()
+        elif self._full is not None and len(self._pending) >= self._limit:
+            self._wake()
+
+    async def flush(self) -> None:
+        """Wait until everything added so far has its result."""
+        self._linger = 0.0
+        while self._pending or self._running:
+            self._wake()
+            self._flushed = self._flushed or asyncio.get_running_loop().create_future()
+            await self._flushed
+
+    async def run(self) -> None:
+        """The flusher; run `settle_slots` of them."""
+        while True:
+            while not self._pending:
+                await self._sleep()
+            if self._linger and len(self._pending) < self._limit:
+                await self._wait_until_full()
+            batch = self._take()
+            self._running += 1
+            try:
+                await self._settle(batch)
+            finally:
+                self._running -= 1
+            if self._flushed is not None and not self._pending and not self._running:
+                self._flushed.set_result(None)
+                self._flushed = None
+
+    def _take(self) -> list[Settlement]:
+        pending = self._pending
+        if len(pending) <= self._limit:
+            batch = list(pending)
+            pending.clear()
+            return batch
+        return [pending.popleft() for _ in range(self._limit)]
+
+    async def _sleep(self) -> None:
+        if self._idle is None:
+            self._idle = asyncio.get_running_loop().create_future()
+        await self._idle
+
+    def _wake(self) -> None:
+        for future in (self._idle, self._full):
+            if future is not None and not future.done():
+                future.set_result(None)
+        self._idle = self._full = None
+
+    async def _wait_until_full(self) -> None:
+        self._full = asyncio.get_running_loop().create_future()
+        timer = self._clock.call_later(self._linger, self._wake)
+        try:
+            await self._full
+        finally:
+            timer.cancel()
+
+    async def _settle(self, batch: Sequence[Settlement]) -> None:
+        for attempt in range(1, 1_000_000):
+            if not batch:
+                return
+            results = await self._receiver.settle(batch)
+            failed = [i for i, result in enumerate(results) if result is not None]
+            if not failed:
+                self._on_settled(batch, results)
+                return
+            batch = await self._after_failures(batch, results, attempt)
+
+    async def _after_failures(
+        self, batch: Sequence[Settlement], results: Sequence[BusError | None], attempt: int
+    ) -> Sequence[Settlement]:
+        """Report what has ended; what is to be tried again, after a pause."""
+        again: list[Settlement] = []
+        ended: list[tuple[Settlement, BusError | None]] = []
+        for settlement, result in zip(batch, results, strict=True):
+            if isinstance(result, (Disconnected, ReceiverClosed)):
+                raise result
+            if isinstance(result, _AGAIN):
+                again.append(settlement)
+            elif result is not None and settlement.act is Act.DEAD and not isinstance(result, LeaseLost):
+                self._dead_refused(settlement, result, again)
+            else:
+                if result is not None and not isinstance(result, LeaseLost):
+                    log.error("%s: can't be settled", settlement.delivery.source, exc_info=result)
+                ended.append((settlement, result))
+        if ended:
+            self._on_settled([s for s, _ in ended], [r for _, r in ended])
+        if again:
+            await self._clock.sleep(backoff.delay(attempt, 0.05, longest=5.0))
+        return again
+
+    def _dead_refused(self, settlement: Settlement, error: BusError, again: list[Settlement]) -> None:
+        """Nothing is dropped: the message goes back with a delay, or stays in hand where nothing can go back."""
+        log.error("%s: the dead letter was refused, the message stays", settlement.delivery.source, exc_info=error)
+        if self._native_retry:
+            again.append(Settlement(settlement.delivery, Act.RETRY, _DEAD_AGAIN, headers=settlement.headers))
+        else:
+            self._clock.call_later(_DEAD_AGAIN, lambda: self.add(settlement))

@@ -1,0 +1,161 @@
+"""What a service declares: topics, queues and calls, each with the type of its payload.
+
+All three are invariant in the payload type: a covariant Topic would let `publish(orders, 123)` pass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, is_typeddict
+
+from typing_extensions import TypeForm
+
+from msgbus.codecs import Codec
+from msgbus.codecs.json import Json
+from msgbus.errors import RegistrationError
+
+T = TypeVar("T")
+Member = TypeVar("Member")
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+
+KeyOf = str | Callable[[Any], str]
+
+
+class Topic(Generic[T]):
+    """Publish/subscribe: every group gets every message.
+
+    `key`: the field (or function) that gives the ordering key, a hint. `ordered=True` demands order per key and is
+    refused at start where the broker has none. `filter_on`: headers that subscriptions filter on, kept native
+    where a broker allows few. `require_subscriber`: publishing to nobody is an error, where the broker can tell.
+    """
+
+    kind = "topic"
+
+    def __init__(
+        self,
+        name: str,
+        type: TypeForm[T],  # noqa: A002 - the argument's natural name
+        *,
+        key: str | Callable[[T], str] | None = None,
+        ordered: bool = False,
+        codec: Codec | None = None,
+        filter_on: Sequence[str] = (),
+        require_subscriber: bool = False,
+    ) -> None:
+        self.name = checked_name(name, "Topic")
+        self.type = type
+        self.key_of = key_getter(f"Topic {name!r}", type, key)
+        self.ordered = checked_order(f"Topic {name!r}", ordered, key)
+        self.codec = codec or Json()
+        self.filter_on = tuple(filter_on)
+        self.require_subscriber = require_subscriber
+        self.narrowed = False
+
+    def only(self, type: TypeForm[Member]) -> Topic[Member]:  # noqa: A002 - the argument's natural name
+        """The same topic for one member of its union: subscribe to it to get that type alone.
+
+        Several subscribers of one group may each take another member; what none of them takes is skipped.
+        """
+        if type not in union_members(self.type):
+            raise RegistrationError(f"{self!r}: {type_name(type)} is no member of its type")
+        narrowed: Topic[Member] = Topic(self.name, type, codec=self.codec, filter_on=self.filter_on)
+        narrowed.key_of, narrowed.ordered, narrowed.narrowed = self.key_of, self.ordered, True
+        return narrowed
+
+    def __repr__(self) -> str:
+        return f"Topic({self.name!r}, {type_name(self.type)})"
+
+
+class Queue(Generic[T]):
+    """Work: one of the competing consumers gets each message. `key`, `ordered` and `codec` as for a Topic."""
+
+    kind = "queue"
+
+    def __init__(
+        self,
+        name: str,
+        type: TypeForm[T],  # noqa: A002 - the argument's natural name
+        *,
+        key: str | Callable[[T], str] | None = None,
+        ordered: bool = False,
+        codec: Codec | None = None,
+    ) -> None:
+        self.name = checked_name(name, "Queue")
+        self.type = type
+        self.key_of = key_getter(f"Queue {name!r}", type, key)
+        self.ordered = checked_order(f"Queue {name!r}", ordered, key)
+        self.codec = codec or Json()
+        self.filter_on: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Queue({self.name!r}, {type_name(self.type)})"
+
+
+class Rpc(Generic[Request, Reply]):
+    """Request/reply: one of the responders answers each request."""
+
+    kind = "rpc"
+
+    def __init__(
+        self, name: str, request: TypeForm[Request], reply: TypeForm[Reply], *, codec: Codec | None = None
+    ) -> None:
+        self.name = checked_name(name, "Rpc")
+        self.request = request
+        self.reply = reply
+        self.codec = codec or Json()
+
+    def __repr__(self) -> str:
+        return f"Rpc({self.name!r}, {type_name(self.request)}, {type_name(self.reply)})"
+
+
+def type_name(type_: Any) -> str:
+    """What the `ce-type` attribute says of a payload: its class's `__event_type__`, else its name."""
+    return getattr(type_, "__event_type__", None) or getattr(type_, "__name__", None) or str(type_)
+
+
+def union_members(type_: Any) -> tuple[Any, ...]:
+    """The members of `A | B`; a type that is no union is its own only member."""
+    return get_args(type_) if get_origin(type_) in (Union, types.UnionType) else (type_,)
+
+
+def checked_name(name: str, what: str) -> str:
+    """Names that every broker can carry: letters, digits, `.`, `-` and `_`, at most 80 characters."""
+    if not name or len(name) > 80 or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name):
+        raise RegistrationError(
+            f"{what} name {name!r}: use 1 to 80 ASCII letters, digits, '.', '-' and '_', which every broker can carry"
+        )
+    return name
+
+
+def checked_order(what: str, ordered: bool, key: object) -> bool:
+    """`ordered=True` means per key, so there must be one."""
+    if ordered and key is None:
+        raise RegistrationError(f"{what}: ordered=True keeps order per key; say which with key=")
+    return ordered
+
+
+def key_getter(what: str, type_: Any, key: KeyOf | None) -> Callable[[Any], str] | None:
+    """A function from payload to ordering key; refuses a field that the type does not have."""
+    if key is None or callable(key):
+        return key
+    for member in union_members(type_):
+        fields = field_names(member)
+        if fields is not None and key not in fields:
+            raise RegistrationError(f"{what}: key={key!r} is no field of {type_name(member)}; it has {sorted(fields)}")
+    get = operator.itemgetter(key) if is_typeddict(type_) else operator.attrgetter(key)
+    return lambda payload: str(get(payload))
+
+
+def field_names(type_: Any) -> set[str] | None:
+    """The field names of a model, dataclass, Struct or TypedDict; None where the type has no declared fields."""
+    if fields := getattr(type_, "model_fields", None):
+        return set(fields)
+    if dataclasses.is_dataclass(type_):
+        return {field.name for field in dataclasses.fields(type_)}
+    if struct := getattr(type_, "__struct_fields__", None):
+        return set(struct)
+    return set(type_.__annotations__) if is_typeddict(type_) else None
