@@ -4,6 +4,7 @@
 All that the collected tests ask for are installed and started in parallel before the first test.
 `start_private`: starts an instance for one test, to be killed by it.
 A server that can't be had skips its tests with the reason; with CI=true that is a failure.
+(PYTEST_DONT_REWRITE: there is no assert here, and the module may be imported before pytest registers it.)
 """
 
 import functools

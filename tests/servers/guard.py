@@ -1,7 +1,7 @@
 """Keeps one server for as long as its owner lives. A script of its own, standard library only.
 
-It starts the server in a process group, prints its process id, then waits for the first of: the server ends;
-SIGTERM (a clean stop); its standard input closes, which happens however the owner dies, SIGKILL included.
+It starts the server in a process group, prints the server's process id and its own, then waits for the first
+of: the server ends; SIGTERM (a clean stop); its standard input closes, as it does however the owner dies.
 Then it ends the server and everything that the server started. It adopts orphans (a daemon such as Erlang's
 epmd leaves its group and its parent), so that nothing stays behind and nothing has to be looked up by name.
 
@@ -95,6 +95,8 @@ def _sweep() -> None:
 
 def main(plan: dict[str, Any]) -> None:
     """Starts the server, waits, cleans up."""
+    if plan["linger"] and os.fork():
+        os._exit(0)  # whoever started us need not wait for what outlives it
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wakeup, alarm = os.pipe()
     os.set_blocking(alarm, False)
@@ -102,7 +104,7 @@ def main(plan: dict[str, Any]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)
     server = _start(plan)
     handle = os.pidfd_open(server.pid)
-    os.write(1, f"{server.pid}\n".encode())
+    os.write(1, f"{server.pid} {os.getpid()}\n".encode())
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)  # whoever started us reads to the end
     os.dup2(nowhere, 2)

@@ -152,13 +152,13 @@ class Debian:
             raise UnavailableError(f"{self.label} is missing: run `sudo apt-get install {self.name}` once")
         apt = ["apt-get", "-o", "DPkg::Lock::Timeout=600", "-q", "-y"]
         env = {"DEBIAN_FRONTEND": "noninteractive"}
-        with _no_services():
+        with no_services():
             run(self.label, [*apt, "update"], env)
             run(self.label, [*apt, "--no-install-recommends", "install", self.name], env)
 
 
 @contextlib.contextmanager
-def _no_services() -> Iterator[None]:
+def no_services() -> Iterator[None]:
     """Debian starts a service as soon as it is installed, unless this policy says no."""
     if _POLICY.exists():  # someone else's: never changed, so it must say no by itself
         verdict = subprocess.run([_POLICY, "rabbitmq-server", "start"], capture_output=True, check=False)

@@ -17,7 +17,7 @@ _GUARD = Path(__file__).with_name("guard.py")
 def _born(pid: int) -> str:
     """When the process started, in clock ticks since boot: tells it from a later one with the same id.
 
-    Empty if it has ended, also when nobody has collected it yet (not every first process of a container does).
+    Empty if it has ended, also when nobody has collected it yet (the first process of a container may not).
     """
     try:
         state, *others = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -55,7 +55,10 @@ class Process:
                 reason = guard.stderr.read().decode().strip().splitlines()[-1:]
                 guard.communicate()
                 raise OSError(*reason)
-        return cls(int(line), guard.pid, _born(guard.pid), guard)
+        pid, keeper = map(int, line.split())
+        if plan["linger"]:
+            guard.wait()  # it left the work to a child that is nobody's
+        return cls(pid, keeper, _born(keeper), None if plan["linger"] else guard)
 
     @property
     def alive(self) -> bool:

@@ -14,6 +14,10 @@ def _file(definition: Definition) -> Path:
     return BASE / "run" / definition.name / "state.json"
 
 
+def _new(definition: Definition) -> Server:
+    return Server(definition, Place(_file(definition).parent, free_ports(definition.ports)), linger=True)
+
+
 def load(definition: Definition) -> Server | None:
     """The instance that was started before, running or not, or None."""
     file = _file(definition)
@@ -28,8 +32,7 @@ def load(definition: Definition) -> Server | None:
 def start(definition: Definition) -> Server:
     """Starts the instance, or does nothing if it runs."""
     with locked(BASE / "locks" / f"run-{definition.name}"):
-        place = Place(_file(definition).parent, free_ports(definition.ports))
-        instance = load(definition) or Server(definition, place, linger=True)
+        instance = load(definition) or _new(definition)
         instance.start()
         save(instance)
     return instance
