@@ -3,10 +3,10 @@
     python -m benchmarks.aws_http                     a server with fixed answers, plain and over TLS
     python -m benchmarks.aws_http --url http://...    a real server or emulator (creates a queue there)
 
-One trio is: send a batch of 10 messages of 1 KiB, receive 10, delete them in a batch. Measured is the CPU time
-of this process alone (`time.process_time`); the server is another process. The clients take turns, round by round,
-so that a slow moment of the machine hits all of them. Printed: median microseconds a trio, the spread
-between the quartiles, and how many times cheaper than aiobotocore.
+One trio is: send a batch of 10 messages of 1 KiB, receive 10, delete them in a batch. Measured is the CPU
+time of this process alone (`time.process_time`); the server is another process. The clients take turns,
+round by round, so that a slow moment of the machine hits all of them. Printed: median microseconds a trio,
+the spread between the quartiles, and how many times cheaper than aiobotocore.
 """
 
 from __future__ import annotations

@@ -79,9 +79,7 @@ class Peer:
     async def read(self) -> Request:
         """The next request; IncompleteReadError or ConnectionError when the client is gone."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = {
-            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])
-        }
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
         body = await self._reader.readexactly(int(headers.get("content-length", 0)))
         return Request(head[0], headers, body)
 

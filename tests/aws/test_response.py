@@ -79,9 +79,7 @@ def test_an_answer_that_is_cut_off_is_no_answer(cut: int, framing: str) -> None:
 
 
 def test_headers_are_found_in_lower_case() -> None:
-    response = ResponseParser(LIMIT).feed(
-        b"HTTP/1.1 403 No\r\nX-Amzn-RequestId: Ab1\r\nContent-Length: 0\r\n\r\n"
-    )
+    response = ResponseParser(LIMIT).feed(b"HTTP/1.1 403 No\r\nX-Amzn-RequestId: Ab1\r\nContent-Length: 0\r\n\r\n")
     assert response is not None
     assert (response.status, response.header("x-amzn-requestid"), response.header("none")) == (403, "Ab1", "")
 

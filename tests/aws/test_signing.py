@@ -28,8 +28,7 @@ queries = st.lists(st.tuples(st.text(max_size=6), st.text(max_size=6)), max_size
 )
 header_names = st.from_regex(r"[a-z][a-z0-9-]{0,12}", fullmatch=True).filter(
     lambda name: (
-        name
-        not in ("date", "host", "authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256")
+        name not in ("date", "host", "authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256")
         and name not in ("connection", "expect", "te", "trailer", "upgrade", "user-agent", "baggage")
     )
 )
@@ -107,9 +106,7 @@ def test_a_template_is_used_again_with_other_bodies_credentials_and_days(
 
 @pytest.mark.parametrize("hot", HOT.values(), ids=lambda hot: f"{hot.service}-{hot.name}")
 @pytest.mark.parametrize("token", [None, "FwoGZXIvYXdzE+/=="])
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:4566", "https://x.eu-west-1.amazonaws.com/", "http://h/prefix/"]
-)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:4566", "https://x.eu-west-1.amazonaws.com/", "http://h/prefix/"])
 def test_the_written_request_is_the_one_that_was_signed(hot: Operation, token: str | None, url: str) -> None:
     body = b'{"a": "\xc3\xa9"}'
     credentials = Credentials("AKID", "secret/+", token)
