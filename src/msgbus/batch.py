@@ -70,6 +70,16 @@ class Batcher:
         return self._limit_bytes is None or len(batch) == 1 or sum(map(wire_size, batch)) <= self._limit_bytes
 
     async def _gather(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
+        if self._gate is None and self._queued < self._capacity and self._fits(batch):
+            chunk = _Chunk(batch, sum(map(wire_size, batch)) if self._limit_bytes else 0, None)
+            self._queued += len(batch)
+            self._waiting.append(chunk)
+            if self._free:
+                self._drain()
+            return await chunk.results  # a cancelled caller cancels it, and `_take` passes it over
+        return await self._gather_parts(batch)
+
+    async def _gather_parts(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
         results: list[Result] = []
         chunks: deque[_Chunk] = deque()
         try:

@@ -34,15 +34,23 @@ class SystemClock:
         return asyncio.get_running_loop().call_later(delay, callback)
 
 
-class Alarm:
-    """One entry of `Alarms`; `cancel()` it when what it guards is done."""
+class Alarm(Protocol):
+    """Something that is due at a time on the clock's `now`, and what happens then."""
 
-    __slots__ = ("_alarms", "at", "callback")
+    at: float
 
-    def __init__(self, alarms: Alarms, at: float, callback: Callable[[], object]) -> None:
+    def ring(self) -> None: ...
+
+
+class Call:
+    """An Alarm that calls a function."""
+
+    __slots__ = ("_alarms", "at", "ring")
+
+    def __init__(self, alarms: Alarms, at: float, ring: Callable[[], object]) -> None:
         self._alarms = alarms
         self.at = at
-        self.callback = callback
+        self.ring = ring
 
     def cancel(self) -> None:
         """Forget it; harmless when it rang already."""
@@ -59,19 +67,24 @@ class Alarms:
     """
 
     def __init__(self, clock: Clock, grain: float = 0.005) -> None:
+        self.now = clock.now
+        self.pending: set[Alarm] = set()
         self._clock = clock
         self._grain = grain
         self._timer: TimerHandle | None = None
         self._timer_at = float("inf")
-        self.pending: set[Alarm] = set()
 
-    def set(self, delay: float, callback: Callable[[], object]) -> Alarm:
-        """Have `callback` called once, `delay` seconds from now."""
-        alarm = Alarm(self, self._clock.now() + delay, callback)
+    def call(self, delay: float, function: Callable[[], object]) -> Call:
+        """Have `function` called once, `delay` seconds from now; cancel it with the Call that comes back."""
+        alarm = Call(self, self.now() + delay, function)
+        self.add(alarm)
+        return alarm
+
+    def add(self, alarm: Alarm) -> None:
+        """Have `alarm` rung at its time, unless it is discarded from `pending` before."""
         self.pending.add(alarm)
         if alarm.at < self._timer_at - self._grain:
             self._arm(alarm.at)
-        return alarm
 
     def close(self) -> None:
         """Forget everything."""
@@ -81,7 +94,7 @@ class Alarms:
     def _arm(self, at: float) -> None:
         self._disarm()
         self._timer_at = at
-        self._timer = self._clock.call_later(max(0.0, at - self._clock.now()) + self._grain, self._ring)
+        self._timer = self._clock.call_later(max(0.0, at - self.now()) + self._grain, self._ring)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -91,10 +104,10 @@ class Alarms:
 
     def _ring(self) -> None:
         self._disarm()
-        now = self._clock.now()
+        now = self.now()
         due = [alarm for alarm in self.pending if alarm.at <= now]
         self.pending.difference_update(due)
         for alarm in sorted(due, key=lambda alarm: alarm.at):
-            alarm.callback()
+            alarm.ring()
         if self.pending:
             self._arm(min(alarm.at for alarm in self.pending))

@@ -47,7 +47,7 @@ def bind(function: Callable[..., Awaitable[Any]], type_: Any, what: str) -> Boun
     where = f"{what}: handler {name}"
     if not _is_async(function):
         raise RegistrationError(f"{where} must be `async def`")
-    parameters, hints = _signature(function, where)
+    parameters, hints = _signature(function, type_, where)
     if not parameters:
         raise RegistrationError(f"{where} takes no parameter; the first one receives the payload")
     first, *others = parameters
@@ -62,12 +62,16 @@ def _is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
-def _signature(function: Any, where: str) -> tuple[list[inspect.Parameter], dict[str, Any]]:
+def _signature(function: Any, type_: Any, where: str) -> tuple[list[inspect.Parameter], dict[str, Any]]:
     target = function if inspect.isroutine(function) else function.__call__
     try:
         hints = get_type_hints(target, include_extras=True)
-    except NameError as error:
-        raise RegistrationError(f"{where}: an annotation can't be resolved at run time: {error}") from error
+    except NameError:  # annotations as strings, of classes made in a function: the payload's we know
+        known = {getattr(member, "__name__", ""): member for member in union_members(type_)}
+        try:
+            hints = get_type_hints(target, localns=known, include_extras=True)
+        except NameError as error:
+            raise RegistrationError(f"{where}: an annotation can't be resolved at run time: {error}") from error
     parameters = list(inspect.signature(function).parameters.values())
     return [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)], hints
 

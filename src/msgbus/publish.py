@@ -15,7 +15,8 @@ from msgbus.envelope import fitter
 from msgbus.errors import BusError, PublishFailed, Refused
 from msgbus.ids import Stamps
 from msgbus.link import Link
-from msgbus.message import Address, Outgoing, Receipt
+from msgbus.headers import CORRELATION, ID, KEY, TIME
+from msgbus.message import Address, Delivery, Outgoing, Receipt
 from msgbus.topic import type_name, union_members
 
 log = logging.getLogger("msgbus.publish")
@@ -97,7 +98,8 @@ class Outlet:
         self._mandatory = mandatory
         self.unrouted = 0
         self._fit = fitter(str(address), capabilities, filter_on)
-        self._near_limit = (capabilities.message_bytes or 1 << 62) - _HEADER_ROOM
+        sizes = [coder.max_bytes for coder, _ in (*payloads.coders.values(), payloads.fallback)]
+        self._near_limit = min((capabilities.message_bytes or 1 << 62) - _HEADER_ROOM, *sizes)
         if self._fit is not None:
             self.send = self._send_fitted
 
@@ -116,8 +118,7 @@ class Outlet:
         options: SendOptions | None = None,
     ) -> Outgoing:
         """Encode one payload. Raises Refused where it is of the wrong type, too large or asks what can't be done."""
-        known = self._heads.get(payload.__class__)
-        coder, head = known if known is not None else self._lookup(payload)
+        coder, head = self._heads.get(payload.__class__) or self._lookup(payload)
         try:
             body = coder.encode(payload)
         except (ValueError, TypeError) as error:
@@ -126,21 +127,23 @@ class Outlet:
         if options is not None and options.id is not None:
             message_id = options.id
         fitted = head.copy()
-        fitted[h.ID] = message_id
-        fitted[h.TIME] = time
-        _correlate(fitted, message_id)
+        fitted[ID] = message_id
+        fitted[TIME] = time
+        current = CURRENT.get()
+        if current is None:
+            fitted[CORRELATION] = message_id
+        else:
+            _correlate(fitted, message_id, current)
         if key is None and self._key_of is not None:
             key = self._key_of(payload)
         if key is not None:
-            fitted[h.KEY] = key
+            fitted[KEY] = key
         if headers:
             fitted.update(headers)
-        out = Outgoing(self.address, message_id, body, fitted, key, delay)
-        if self._mandatory:
-            out.mandatory = True
-        if options is not None or delay:
-            self._apply(out, options)
-        if len(body) > self._near_limit or len(body) > coder.max_bytes:
+        out = Outgoing(self.address, message_id, body, fitted, key)
+        if delay or options is not None or self._mandatory:
+            self._apply(out, delay, options)
+        if len(body) > self._near_limit:
             self._check_size(out, coder)
         return out
 
@@ -162,7 +165,9 @@ class Outlet:
     def _head(coder: Coder, name: str, service: str) -> dict[str, str]:
         return {h.SPEC: "1.0", h.TYPE: name, h.SOURCE: service, h.CONTENT_TYPE: coder.content_type}
 
-    def _apply(self, out: Outgoing, options: SendOptions | None) -> None:
+    def _apply(self, out: Outgoing, delay: float, options: SendOptions | None) -> None:
+        out.delay = delay
+        out.mandatory = self._mandatory
         longest = self._capabilities.send_delay
         if out.delay < 0 or (out.delay and (longest is None or out.delay > longest)):
             most = "no delays" if longest is None else f"delays of 0 to {longest:g} s"
@@ -219,12 +224,8 @@ class Outlet:
         return await self.link.batcher.send(batch)
 
 
-def _correlate(headers: dict[str, str], message_id: str) -> None:
+def _correlate(headers: dict[str, str], message_id: str, current: Delivery) -> None:
     """What a handler publishes belongs to what it handles."""
-    current = CURRENT.get()
-    if current is None:
-        headers[h.CORRELATION] = message_id
-        return
     cause = current.headers.get(h.ID, "")
     headers[h.CORRELATION] = current.headers.get(h.CORRELATION) or cause or message_id
     if cause:

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgbus import backoff
 from msgbus.broker import Capabilities, Receiver
-from msgbus.clock import Alarm, Alarms, Clock
+from msgbus.clock import Alarms, Call, Clock
 from msgbus.context import CURRENT
 from msgbus.envelope import Open
 from msgbus.errors import BusError, Disconnected, LeaseLost, ReceiverClosed, Reject, Timeout
@@ -96,7 +96,7 @@ class Session:
         self._alarms = alarms
         self._ready: deque[Delivery] = deque()
         self._lanes: Lanes[Delivery] = Lanes()
-        self._held: dict[Delivery, Alarm] = {}
+        self._held: dict[Delivery, Call] = {}
         self._workers: list[Worker] = []
         self._idle: list[Worker] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -192,7 +192,7 @@ class Session:
 
     async def _until_room(self, wait: float | None) -> None:
         self._poll_again = asyncio.get_running_loop().create_future()
-        alarm = self._alarms.set(wait, self._wake_poller) if wait is not None else None
+        alarm = self._alarms.call(wait, self._wake_poller) if wait is not None else None
         try:
             await self._poll_again
         finally:
@@ -282,11 +282,11 @@ class Session:
             self._notice_drained()
         await worker.wake
 
-    def _time_limit(self, worker: Worker) -> Alarm | None:
+    def _time_limit(self, worker: Worker) -> Call | None:
         if self._timeout is None:
             return None
         seconds = self._timeout
-        return self._alarms.set(seconds, lambda: worker.interrupt(Timeout(f"the handler ran longer than {seconds:g} s")))
+        return self._alarms.call(seconds, lambda: worker.interrupt(Timeout(f"the handler ran longer than {seconds:g} s")))
 
     async def _process(self, delivery: Delivery, worker: Worker) -> Settlement | None:
         """Runs in a context of its own, in the worker's task. Whatever raises counts as an attempt."""
@@ -345,7 +345,7 @@ class Session:
             give_up = self._clock.now() + options.wait
             while len(self._ready) < options.size and (left := give_up - self._clock.now()) > 0:
                 self._batch_wait = asyncio.get_running_loop().create_future()
-                alarm = self._alarms.set(left, self._wake_worker)
+                alarm = self._alarms.call(left, self._wake_worker)
                 try:
                     await self._batch_wait
                 finally:
@@ -385,7 +385,7 @@ class Session:
             self._give_back(settlement)
         elif delay <= 0 or self._must_hold(delay):
             delivery.attempt += 1
-            self._held[delivery] = self._alarms.set(delay, lambda: self._resume_held(delivery))
+            self._held[delivery] = self._alarms.call(delay, lambda: self._resume_held(delivery))
             self._plan.stats.retried += 1
         else:
             self._give_back(settlement)
@@ -422,30 +422,34 @@ class Session:
 
     # -- letting go
 
-    def _settled(self, batch: Sequence[Settlement], results: Sequence[BusError | None]) -> None:
-        for settlement in batch:
-            self.in_hand.pop(settlement.delivery, None)
-        self._count(batch, results)
+    def _settled(self, batch: Sequence[Settlement], results: Sequence[BusError | None] | None) -> None:
+        in_hand, acknowledged = self.in_hand, 0
+        for place, settlement in enumerate(batch):
+            in_hand.pop(settlement.delivery, None)
+            if settlement.act is Act.ACK and results is None:
+                acknowledged += 1
+            else:
+                self._count(settlement, None if results is None else results[place])
+        self._plan.stats.handled += acknowledged
+        if acknowledged and self._plan.breaker is not None:
+            self._plan.breaker.succeeded()
         self._window.handled(len(batch), self._clock.now())
         if self._poll_again is not None:
             self._wake_poller()
 
-    def _count(self, batch: Sequence[Settlement], results: Sequence[BusError | None]) -> None:
+    def _count(self, settlement: Settlement, result: BusError | None) -> None:
         stats = self._plan.stats
-        for settlement, result in zip(batch, results, strict=True):
-            if result is not None:
-                stats.lost += isinstance(result, LeaseLost)
-            elif settlement.act is Act.ACK:
-                stats.handled += 1
-            elif settlement.act is Act.RETRY:
-                stats.retried += 1
-            elif settlement.act is Act.RELEASE:
-                stats.released += 1
-            else:
-                stats.dead += 1
-                self._tell_dead(settlement)
-        if self._plan.breaker is not None and any(s.act is Act.ACK for s in batch):
-            self._plan.breaker.succeeded()
+        if result is not None:
+            stats.lost += isinstance(result, LeaseLost)
+        elif settlement.act is Act.ACK:
+            stats.handled += 1
+        elif settlement.act is Act.RETRY:
+            stats.retried += 1
+        elif settlement.act is Act.RELEASE:
+            stats.released += 1
+        else:
+            stats.dead += 1
+            self._tell_dead(settlement)
 
     def _tell_dead(self, settlement: Settlement) -> None:
         error = Reject(settlement.reason)
@@ -482,7 +486,7 @@ class Session:
         if self.running == 0:
             return True
         self._drained = asyncio.get_running_loop().create_future()
-        alarm = self._alarms.set(seconds, self._drain_over)
+        alarm = self._alarms.call(seconds, self._drain_over)
         await asyncio.wait([self._drained, self._over], return_when=asyncio.FIRST_COMPLETED)
         alarm.cancel()
         return self.running == 0

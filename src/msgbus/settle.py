@@ -18,7 +18,7 @@ log = logging.getLogger("msgbus.settle")
 _AGAIN = (Throttled, Unavailable)
 _DEAD_AGAIN = 60.0  # seconds until a message whose dead letter could not be written comes back
 
-OnSettled = Callable[[Sequence[Settlement], Sequence[BusError | None]], None]
+OnSettled = Callable[[Sequence[Settlement], Sequence[BusError | None] | None], None]
 
 
 class Settler:
@@ -26,7 +26,7 @@ class Settler:
 
     `add` never waits; a flusher (one per `settle_slots`) takes what is there. An entry that was throttled is tried
     again, one whose dead letter was refused stays with the broker and comes back, one whose lease is lost is
-    reported: `on_settled(batch, results)` is told the end of each.
+    reported: `on_settled(batch, results)` is told the end of each, with None where all were accepted.
     """
 
     def __init__(
@@ -109,9 +109,8 @@ class Settler:
             if not batch:
                 return
             results = await self._receiver.settle(batch)
-            failed = [i for i, result in enumerate(results) if result is not None]
-            if not failed:
-                self._on_settled(batch, results)
+            if results.count(None) == len(results):
+                self._on_settled(batch, None)
                 return
             batch = await self._after_failures(batch, results, attempt)
 

@@ -80,9 +80,9 @@ class MemoryBroker:
         if not self._connected:
             raise Disconnected("the embedded broker is not connected")
         results: list[Receipt | BusError] = []
-        accept = self.hub.accept
+        accept, now = self.hub.accept, self.hub.clock.time()
         for out in batch:
-            result = accept(out)
+            result = accept(out, now)
             if isinstance(result, MemoryQueue):
                 result = await self.hub.room_for(out, result)
             results.append(result)
@@ -106,7 +106,7 @@ class MemoryBroker:
             self._receivers.discard(receiver)
             receiver.close(ReceiverClosed("closed"))
             if source.kind == "reply":
-                self.hub.queues.pop(own.address, None)
+                self.hub.drop(own)
 
 
 class MemoryReceiver:
@@ -140,7 +140,7 @@ class MemoryReceiver:
         released: list[Stored] = []
         for settlement in batch:
             stored: Stored = settlement.delivery.token
-            if not queue.holds(stored, self):
+            if stored.holder is not self:
                 results.append(LeaseLost(f"{queue.source}: the lease ran out"))
                 continue
             if settlement.act is Act.ACK:
@@ -161,7 +161,7 @@ class MemoryReceiver:
             self._queue.remove(stored)
             self._hub.bury(self._queue.source, stored, settlement.reason, settlement.headers)
             return
-        stored.headers = {**stored.headers, **settlement.headers}
+        stored.headers = {**stored.headers, **(settlement.headers or {})}
         stored.attempt = settlement.delivery.attempt + 1
         self._queue.retry(stored, settlement.delay)
 

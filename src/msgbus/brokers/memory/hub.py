@@ -54,6 +54,8 @@ class Hub:
         self.alarms = Alarms(clock)
         self.topics: dict[str, Topic] = {}
         self.queues: dict[Address, MemoryQueue] = {}
+        self._routes: dict[Address, tuple[MemoryQueue, ...]] = {}  # forgotten when the topology changes
+        self._special = bool(options.dedup or options.replay)
         self._seen: dict[tuple[Address, str], float] = {}
 
     @classmethod
@@ -81,12 +83,18 @@ class Hub:
         if queue is None:
             queue = MemoryQueue(source, self.clock, self.alarms, lease=self.options.lease, bury=self.bury)
             self.queues[source.address] = queue
+            self._routes.clear()
             if source.kind == "topic":
                 topic = self.topic(source.name)
                 topic.groups[source.group] = queue
                 if source.start is not None and source.start.at == "oldest":
                     self.replay(queue, 0.0)
         return queue
+
+    def drop(self, source: Source) -> None:
+        """Forget a queue and what is in it."""
+        self.queues.pop(source.address, None)
+        self._routes.clear()
 
     def new_inbox(self) -> Source:
         """A reply inbox with an address of its own."""
@@ -104,45 +112,48 @@ class Hub:
 
     # -- sending
 
-    def accept(self, out: Outgoing) -> Receipt | BusError | MemoryQueue:
-        """Take one message: its Receipt, why not, or the full queue that it must wait for."""
+    def accept(self, out: Outgoing, now: float) -> Receipt | BusError | MemoryQueue:
+        """Take one message at Unix time `now`: its Receipt, why not, or the full queue that it must wait for."""
+        queues = self._routes.get(out.address)
+        if queues is None:
+            queues = self._targets(out.address)
+            if queues is None:
+                return Refused(f"{out.address} is not there")
         if len(out.body) > self.options.max_bytes:
             return Refused(f"{out.address}: the body has {len(out.body):,} bytes, allowed are {self.options.max_bytes:,}")
-        queues = self._targets(out.address)
-        if queues is None:
-            return Refused(f"{out.address} is not there")
-        depth = self.options.depth
         for queue in queues:
-            if queue.depth >= depth:
+            if queue.depth >= self.options.depth:
                 return queue
-        if self.options.dedup and self._is_repeated(out):
+        if self._special and self.options.dedup and self._is_repeated(out):
             return Receipt(out.id)
-        return self._store(out, queues)
+        return self._store(out, queues, now)
 
     def _targets(self, address: Address) -> tuple[MemoryQueue, ...] | None:
         kind, name, group = address
         if kind == "topic" and not group:
-            return tuple(self.topic(name).groups.values())
+            queues = self._routes[address] = tuple(self.topic(name).groups.values())
+            return queues
         queue = self.queues.get(address)
         if queue is not None:
+            self._routes[address] = (queue,)
             return (queue,)
         return () if kind == "reply" else None  # a requester that is gone is no error of the responder
 
-    def _store(self, out: Outgoing, queues: tuple[MemoryQueue, ...]) -> Receipt | BusError:
-        address = out.address
-        now = self.clock.time()
-        if address.kind == "topic" and not address.group and (log := self.topics[address.name].log) is not None:
-            log.append((now, out))
+    def _store(self, out: Outgoing, queues: tuple[MemoryQueue, ...], now: float) -> Receipt | BusError:
+        if self._special and out.address.kind == "topic" and not out.address.group:
+            log = self.topic(out.address.name).log
+            if log is not None:
+                log.append((now, out))
         if not queues:
             if out.mandatory:
-                return Refused(f"{address}: nobody subscribes to it")
+                return Refused(f"{out.address}: nobody subscribes to it")
             return Receipt(out.id, unrouted=True)
         if out.expires_at is not None and out.expires_at <= now:
             return Receipt(out.id)
         for queue in queues:
-            if queue.source.filter and not _lets_through(queue.source, out.headers):
-                continue
-            queue.put(Stored(out, now, out.key if queue.source.ordered else None), out.delay)
+            source = queue.source
+            if not source.filter or _lets_through(source, out.headers):
+                queue.put(Stored(out, now, out.key if source.ordered else None), out.delay)
         return Receipt(out.id)
 
     def _is_repeated(self, out: Outgoing) -> bool:
@@ -163,13 +174,13 @@ class Hub:
         give_up = self.clock.now() + _FULL_WAIT
         while (left := give_up - self.clock.now()) > 0:
             waiting = asyncio.ensure_future(queue.wait_for_room())
-            alarm = self.alarms.set(left, waiting.cancel)
+            alarm = self.alarms.call(left, waiting.cancel)
             try:
                 await asyncio.wait([waiting])
             finally:
                 alarm.cancel()
                 waiting.cancel()
-            result = self.accept(out)
+            result = self.accept(out, self.clock.time())
             if not isinstance(result, MemoryQueue):
                 return result
             queue = result

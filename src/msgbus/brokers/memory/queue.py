@@ -9,7 +9,7 @@ import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from msgbus.clock import Alarm, Alarms, Clock
+from msgbus.clock import Alarms, Call, Clock
 from msgbus.message import Delivery, Outgoing, Source
 
 _sequence = itertools.count()
@@ -47,6 +47,7 @@ class MemoryQueue:
         self.lease = lease
         self.max_deliveries: int | None = None
         self.in_flight: dict[Stored, None] = {}
+        self.depth = 0  # messages that wait, delayed ones too
         self._clock = clock
         self._alarms = alarms
         self._bury = bury
@@ -55,16 +56,10 @@ class MemoryQueue:
         self._lanes: dict[str, deque[Stored]] = {}
         self._free_lanes: dict[str, None] = {}
         self._locked: dict[str, int] = {}
-        self._parked = 0
-        self._lease_alarm: Alarm | None = None
-        self._delay_alarm: Alarm | None = None
+        self._lease_alarm: Call | None = None
+        self._delay_alarm: Call | None = None
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._room: deque[asyncio.Future[None]] = deque()
-
-    @property
-    def depth(self) -> int:
-        """Messages that wait, delayed ones too."""
-        return len(self._ready) + self._parked + len(self._delayed)
 
     def oldest(self) -> float | None:
         """When the oldest waiting message came, on the clock's `time`."""
@@ -75,6 +70,7 @@ class MemoryQueue:
 
     def put(self, stored: Stored, delay: float = 0.0) -> None:
         """Add a message, to be seen after `delay` seconds."""
+        self.depth += 1
         if delay > 0:
             self._put_later(stored, delay)
         elif stored.lane is None:
@@ -86,6 +82,7 @@ class MemoryQueue:
 
     def _put_back(self, returned: Iterable[Stored]) -> None:
         for stored in sorted(returned, key=_by_sequence, reverse=True):
+            self.depth += 1
             if not self._ready or stored.sequence < self._ready[0].sequence:
                 self._ready.appendleft(stored)
             else:
@@ -105,7 +102,7 @@ class MemoryQueue:
             self._delay_alarm.cancel()
         self._delay_alarm = None
         if self._delayed:
-            self._delay_alarm = self._alarms.set(self._delayed[0][0] - self._clock.now(), self._delay_over)
+            self._delay_alarm = self._alarms.call(self._delayed[0][0] - self._clock.now(), self._delay_over)
 
     def _delay_over(self) -> None:
         self._delay_alarm = None
@@ -129,7 +126,6 @@ class MemoryQueue:
             self._lanes[lane] = deque(sorted((stored, *queue), key=_by_sequence))
         else:
             queue.append(stored)
-        self._parked += 1
         if lane not in self._locked:
             self._free_lanes[lane] = None
 
@@ -139,7 +135,7 @@ class MemoryQueue:
         """Until there may be something, or `seconds` are over."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
-        alarm = self._alarms.set(seconds, lambda: waiter.done() or waiter.set_result(None))
+        alarm = self._alarms.call(seconds, lambda: waiter.done() or waiter.set_result(None))
         try:
             await waiter
         finally:
@@ -174,6 +170,7 @@ class MemoryQueue:
             self._take_lane(next(iter(self._free_lanes)), limit, taken)
         if not taken:
             return []
+        self.depth -= len(taken)
         if self._room:
             self._tell_room()
         if self._waiters and self._has_some():
@@ -184,7 +181,6 @@ class MemoryQueue:
         queue = self._lanes[lane]
         count = min(len(queue), limit - len(taken))
         taken.extend(queue.popleft() for _ in range(count))
-        self._parked -= count
         self._locked[lane] = count
         del self._free_lanes[lane]
         if not queue:
@@ -212,14 +208,14 @@ class MemoryQueue:
                 )
             )
         if self._lease_alarm is None:
-            self._lease_alarm = self._alarms.set(self.lease, self._leases_over)
+            self._lease_alarm = self._alarms.call(self.lease, self._leases_over)
         return deliveries
 
     # -- settling
 
     def holds(self, stored: Stored, holder: object) -> bool:
         """Whether the lease is still `holder`'s."""
-        return stored.holder is holder and stored in self.in_flight
+        return stored.holder is holder
 
     def remove(self, stored: Stored) -> None:
         """It is no longer in flight."""
@@ -241,6 +237,7 @@ class MemoryQueue:
     def retry(self, stored: Stored, delay: float) -> None:
         """Back to where it was after `delay` seconds; the rest of its lane waits."""
         if delay > 0:
+            self.depth += 1
             self._put_later(stored, delay)
             self.remove(stored)
         else:
@@ -250,6 +247,7 @@ class MemoryQueue:
         """Back to where they were, at once."""
         for stored in returned:
             if stored.lane is not None:  # into its lane before the lock goes: no later message may pass it
+                self.depth += 1
                 self._into_lane(stored)
             self.remove(stored)
         self._put_back([stored for stored in returned if stored.lane is None])
@@ -265,7 +263,7 @@ class MemoryQueue:
         self._lease_alarm = None
         if self.in_flight:
             earliest = min(stored.lease_ends for stored in self.in_flight)
-            self._lease_alarm = self._alarms.set(earliest - now, self._leases_over)
+            self._lease_alarm = self._alarms.call(earliest - now, self._leases_over)
 
     def give_up(self, lapsed: Iterable[Stored]) -> None:
         """Leases that ended unsettled: back to the queue, or dead where they were delivered too often."""
@@ -295,7 +293,7 @@ class MemoryQueue:
 
     def purge(self) -> int:
         """Throw away what waits; how many."""
-        count = self.depth
+        count, self.depth = self.depth, 0
         for _, _, stored in self._delayed:
             if stored.lane is not None:
                 self._unlock(stored.lane)
@@ -303,7 +301,6 @@ class MemoryQueue:
         self._lanes.clear()
         self._free_lanes.clear()
         self._delayed.clear()
-        self._parked = 0
         self._arm_delay()
         self._tell_room()
         return count
