@@ -1,7 +1,8 @@
 """What an SQS call costs the client: aiobotocore, signed aiohttp, and the fast data plane of msgbus.
 
     python -m benchmarks.aws_http                     a server with fixed answers, plain and over TLS
-    python -m benchmarks.aws_http --url http://...    a real server or emulator (creates a queue there)
+    python -m benchmarks.aws_http --server fauxqs     an emulator of tests/servers (or ministack)
+    python -m benchmarks.aws_http --url http://...    another server or emulator (creates queues there)
 
 One trio is: send a batch of 10 messages of 1 KiB, receive 10, delete them in a batch. Measured is the CPU
 time of this process alone (`time.process_time`); the server is another process. The clients take turns,
@@ -29,6 +30,7 @@ import aiohttp
 import orjson
 import trustme
 from aiobotocore.session import AioSession  # type: ignore[import-untyped]
+from tests.servers import server
 
 from msgbus.brokers.aws import AwsClient, AwsSettings
 from msgbus.brokers.aws.http import HttpClient
@@ -79,7 +81,7 @@ async def serve(certificate: str) -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate)
     servers = [await asyncio.start_server(serve_one, "127.0.0.1", 0, ssl=context) for context in (None, tls)]
-    print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)
+    print(*(each.sockets[0].getsockname()[1] for each in servers), flush=True)
     await asyncio.Event().wait()
 
 
@@ -108,9 +110,7 @@ async def aiobotocore_client(url: str, ca: str | None) -> AsyncIterator[Call]:
     names = {"SendMessageBatch": "send_message_batch", "ReceiveMessage": "receive_message"}
     names["DeleteMessageBatch"] = "delete_message_batch"
     keys = {"aws_access_key_id": CREDENTIALS.access_key, "aws_secret_access_key": CREDENTIALS.secret_key}
-    async with AioSession().create_client(
-        "sqs", endpoint_url=url, region_name=REGION, verify=ca, **keys
-    ) as client:
+    async with AioSession().create_client("sqs", endpoint_url=url, region_name=REGION, verify=ca, **keys) as client:
         methods = {operation: getattr(client, name) for operation, name in names.items()}
 
         async def call(operation: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -234,7 +234,7 @@ async def compare(title: str, url: str, ca: str | None, args: argparse.Namespace
         queues = {}
         for index, name in enumerate(calls):
             queue = f"bench-{os.getpid()}-{index}"
-            queues[name] = await make_queue(url, queue) if args.url else f"{url}/000000000000/{queue}"
+            queues[name] = await make_queue(url, queue) if args.url or args.server else f"{url}/000000000000/{queue}"
             await trio(calls[name], queues[name])
         for _ in range(args.rounds):
             for name, call in calls.items():
@@ -254,10 +254,9 @@ def report(title: str, taken: dict[str, list[float]]) -> None:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", help="an SQS endpoint instead of the fixed answers")
+    parser.add_argument("--server", choices=("fauxqs", "ministack"), help="an emulator of tests/servers")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--trios", type=int, default=50, help="trios of each client in a round")
     parser.add_argument("--serve", metavar="CERTIFICATE", help=argparse.SUPPRESS)
@@ -266,6 +265,9 @@ async def main() -> None:
     os.environ["AWS_SECRET_ACCESS_KEY"] = CREDENTIALS.secret_key
     if args.serve:
         await serve(args.serve)
+    elif args.server:
+        async with server(args.server) as emulator:
+            await compare(args.server, emulator.url, None, args)
     elif args.url:
         await compare(args.url, args.url, None, args)
     else:

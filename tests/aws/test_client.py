@@ -9,7 +9,7 @@ import pytest
 from tests.aws.fakes import HandClock, Peer, Request, Script, always, answer, serve
 
 from msgbus.brokers.aws import AwsClient, AwsError, AwsSettings, native_code
-from msgbus.errors import ConfigError, Refused, Throttled, Unavailable
+from msgbus.errors import BusError, Refused, Throttled, Unavailable
 
 MESSAGE = {"QueueUrl": "http://h/1/q", "MessageBody": "a"}
 both = pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
@@ -249,8 +249,22 @@ async def test_a_closed_client_is_unavailable() -> None:
         aws = client(server.url)
         await aws.open("sqs")
         await aws.close()
+        for service, operation in (("sqs", "SendMessage"), ("sns", "ListTopics")):
+            with pytest.raises(Unavailable, match="closed"):
+                await aws.call(service, operation, MESSAGE)
         with pytest.raises(Unavailable, match="closed"):
-            await aws.call("sqs", "SendMessage", MESSAGE)
+            await aws.open("kinesis")
+
+
+@both
+async def test_a_timeout_of_one_call(fast: bool) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read()
+        await peer.gone()
+
+    async with serve(script) as server, AwsClient(AwsSettings(endpoint=server.url, fast=fast)) as aws:
+        with pytest.raises(Unavailable, match="unknown"):
+            await aws.call("sqs", "SendMessage", MESSAGE, timeout=0.05)
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
@@ -300,7 +314,7 @@ async def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_an_endpoint_that_is_none() -> None:
     async with client("not a url") as aws:
-        with pytest.raises((ConfigError, Refused, Unavailable)):
+        with pytest.raises(BusError, match="not a url"):
             await aws.open("sqs")
 
 

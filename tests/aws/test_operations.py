@@ -1,6 +1,8 @@
 """Bodies of the hot operations, with both JSON encoders, against botocore's serializer and parser."""
 
+import importlib.util
 import json
+import sys
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -100,3 +102,14 @@ def test_only_a_long_poll_waits() -> None:
     assert HOT["sqs", "ReceiveMessage"].wait_seconds({"WaitTimeSeconds": 20}) == 20.0
     assert HOT["sqs", "ReceiveMessage"].wait_seconds({}) == 0.0
     assert HOT["sqs", "SendMessage"].wait_seconds({"WaitTimeSeconds": 20}) == 0.0
+
+
+def test_without_msgspec_the_standard_library_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    spec = importlib.util.find_spec(jsons.__name__)
+    assert spec is not None
+    assert spec.loader is not None
+    without = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(without)
+    assert without.encode is without.encode_std
+    assert without.decode(without.encode({"a": b"\x00"})) == {"a": "AA=="}

@@ -11,6 +11,7 @@ from botocore import xform_name  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
 from msgbus.brokers.aws.errors import AwsError, error_of_client, resource_of, translate_any
+from msgbus.brokers.aws.failures import PoolClosedError
 from msgbus.brokers.aws.fast import FastPath
 from msgbus.brokers.aws.operations import HOT, seconds
 from msgbus.brokers.aws.session import AwsSession
@@ -34,6 +35,7 @@ class AwsClient:
         self._clock = clock or SystemClock()
         self._session = AwsSession(self.settings, self._clock)
         self._fast = FastPath(self._session, self.settings, self._clock)
+        self._closed = False
 
     async def __aenter__(self) -> AwsClient:
         return self
@@ -42,7 +44,8 @@ class AwsClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close every connection; calls under way get Unavailable."""
+        """Close every connection, for good; calls under way and later ones get Unavailable."""
+        self._closed = True
         await self._fast.close()
         await self._session.close()
 
@@ -52,6 +55,7 @@ class AwsClient:
         Raises Refused (no region, no credentials), Unavailable (their source doesn't answer).
         """
         try:
+            self._check_open()
             await self._session.credentials()
             return await self._fast.route(service) is not None
         except Exception as error:
@@ -75,6 +79,7 @@ class AwsClient:
         cancellation in mid-call the outcome is unknown.
         """
         try:
+            self._check_open()
             hot = HOT.get((service, operation))
             if hot is not None and hot.cold not in params:
                 route = await self._fast.route(service)
@@ -86,6 +91,10 @@ class AwsClient:
             if bus_error is error:
                 raise
             raise bus_error from error
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PoolClosedError("the client was closed")
 
     async def _slow(
         self, service: str, operation: str, params: Mapping[str, Any], timeout: float | None

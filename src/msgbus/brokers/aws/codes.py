@@ -71,8 +71,6 @@ SKEW = frozenset(
         "SignatureDoesNotMatch",
     )
 )
-DENIED = frozenset(
-    ("AccessDenied", "AuthorizationError", "KMSAccessDenied", "NotAuthorized", "UnauthorizedOperation")
-)
+DENIED = frozenset(("AccessDenied", "AuthorizationError", "KMSAccessDenied", "NotAuthorized", "UnauthorizedOperation"))
 MISSING = frozenset(("NonExistentQueue", "NotFound", "QueueDoesNotExist", "ResourceNotFound"))
 LEASE = frozenset(("MessageNotInflight", "ReceiptHandleIsInvalid"))

@@ -98,9 +98,7 @@ def resource_of(params: Mapping[str, Any]) -> str:
 def error_of_response(response: Response) -> AwsError:
     """The error in an answer that is not 2xx, whichever protocol it speaks; a proxy's HTML page has none."""
     code, message = _error_body(response)
-    code = (
-        response.header("x-amzn-query-error").partition(";")[0] or response.header("x-amzn-errortype") or code
-    )
+    code = response.header("x-amzn-query-error").partition(";")[0] or response.header("x-amzn-errortype") or code
     return AwsError(
         code or f"HTTP {response.status}",
         message,
@@ -207,9 +205,7 @@ def _translate_botocore(error: Exception, what: str) -> BusError:
     if isinstance(error, native.NoCredentialsError):
         return Refused(f"{what}: no AWS credentials in the environment, a profile, or from a role")
     if isinstance(error, native.NoRegionError):
-        return Refused(
-            f"{what}: no AWS region: set AWS_DEFAULT_REGION, or `region` in the options or the profile"
-        )
+        return Refused(f"{what}: no AWS region: set AWS_DEFAULT_REGION, or `region` in the options or the profile")
     return Refused(f"{what}: {error}")
 
 

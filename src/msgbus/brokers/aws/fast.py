@@ -104,9 +104,7 @@ def _encode(operation: Operation, params: Mapping[str, Any]) -> bytes:
     try:
         return operation.encode(params)
     except (TypeError, ValueError, KeyError) as error:
-        raise Refused(
-            f"{operation.service} {operation.name}: parameters that can't be sent: {error}"
-        ) from error
+        raise Refused(f"{operation.service} {operation.name}: parameters that can't be sent: {error}") from error
 
 
 def _decode(operation: Operation, body: bytes) -> dict[str, Any]:

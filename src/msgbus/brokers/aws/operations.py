@@ -78,9 +78,7 @@ def _encode_iterator(params: Mapping[str, Any]) -> bytes:
 
 
 def _encode_events(params: Mapping[str, Any]) -> bytes:
-    entries = [
-        {**entry, "Time": seconds(entry["Time"])} if "Time" in entry else entry for entry in params["Entries"]
-    ]
+    entries = [{**entry, "Time": seconds(entry["Time"])} if "Time" in entry else entry for entry in params["Entries"]]
     return jsons.encode({**params, "Entries": entries})
 
 

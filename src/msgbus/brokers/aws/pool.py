@@ -30,9 +30,7 @@ class PoolOptions:
 class Pool:
     """Connections to one host and port, at most `options.connections` at a time."""
 
-    def __init__(
-        self, host: str, port: int, tls: ssl.SSLContext | None, options: PoolOptions, clock: Clock
-    ) -> None:
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, options: PoolOptions, clock: Clock) -> None:
         self._host, self._port, self._tls = host, port, tls
         self._options = options
         self._clock = clock
@@ -95,7 +93,9 @@ class Pool:
         try:
             return await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._give_back(waiter.result())  # it was ours already: the next in line has it
             raise
         finally:
@@ -103,6 +103,7 @@ class Pool:
 
     def _expire(self, waiter: asyncio.Future[Connection | None], timeout: float) -> None:
         if not waiter.done():
+            self._waiters.remove(waiter)
             limit = self._options.connections
             waiter.set_exception(PoolBusyError(f"all {limit} connections stayed busy for {timeout:g} s"))
 

@@ -133,8 +133,7 @@ class Template:
         self._scope = scope
         self._key = derive_key(credentials.secret_key, day, self.region, self.service)
         self._authorization = (
-            f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, "
-            f"SignedHeaders={self._signed_names}, Signature="
+            f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={self._signed_names}, Signature="
         )
         self._day = day
 
