@@ -7,7 +7,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 POST = b"POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n"
 
@@ -102,50 +102,53 @@ class Peer:
 Script = Callable[[Peer], Awaitable[None]]
 
 
-@dataclass
 class FaultyServer:
-    """Where it listens, and how many connections it had."""
+    """Runs a script for each connection. `connections`: how many there were; `failures`: what scripts raised."""
 
-    url: str = ""
-    port: int = 0
-    connections: int = 0
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    failures: list[BaseException] = field(default_factory=list)
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.url = ""
+        self.port = 0
+        self.connections = 0
+        self.failures: list[BaseException] = []
+
+    async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.connections += 1
+        try:
+            await self._script(Peer(self.connections, reader, writer))
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        except Exception as error:
+            self.failures.append(error)
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
+            self._tasks.discard(task)
+
+    async def end(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager
 async def serve(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[FaultyServer]:
     """Run `script` for each connection, then close it. What the script raises fails the test."""
-    server = FaultyServer()
-
-    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        server.tasks.add(task)
-        server.connections += 1
-        try:
-            await script(Peer(server.connections, reader, writer))
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
-        except Exception as error:
-            server.failures.append(error)
-        finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError, ssl.SSLError):
-                await writer.wait_closed()
-            server.tasks.discard(task)
-
-    listener = await asyncio.start_server(run, "127.0.0.1", 0, ssl=tls)
+    server = FaultyServer(script)
+    listener = await asyncio.start_server(server.run, "127.0.0.1", 0, ssl=tls)
     server.port = listener.sockets[0].getsockname()[1]
     server.url = f"{'https' if tls else 'http'}://localhost:{server.port}"
     try:
         yield server
     finally:
         listener.close()
-        tasks = list(server.tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.end()
     assert not server.failures, server.failures
 
 
