@@ -52,7 +52,13 @@ class Setup:
     """A bus with one subscriber that counts, and the ways to publish to it."""
 
     def __init__(
-        self, payload: BaseModel, *, suspending: bool = False, lanes: bool = False, limits: Limits | None = None, **bus: Any
+        self,
+        payload: BaseModel,
+        *,
+        suspending: bool = False,
+        lanes: bool = False,
+        limits: Limits | None = None,
+        **bus: Any,
     ) -> None:
         from msgbus import brokers
 

@@ -22,11 +22,13 @@ class _Chunk:
 
     __slots__ = ("bytes", "entries", "key", "results")
 
-    def __init__(self, entries: Sequence[Outgoing], size: int, key: str | None) -> None:
+    def __init__(
+        self, entries: Sequence[Outgoing], size: int, key: str | None, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.entries = entries
         self.bytes = size
         self.key = key
-        self.results: asyncio.Future[Sequence[Result]] = asyncio.get_running_loop().create_future()
+        self.results: asyncio.Future[Sequence[Result]] = loop.create_future()
 
 
 class Batcher:
@@ -38,6 +40,7 @@ class Batcher:
     """
 
     def __init__(self, send: Send, capabilities: Capabilities, capacity: int = CAPACITY) -> None:
+        self._loop = asyncio.get_running_loop()
         self._send = send
         self._limit = capabilities.send_batch
         self._limit_bytes = capabilities.send_bytes
@@ -56,7 +59,9 @@ class Batcher:
             try:
                 return await self._send(batch)
             finally:
-                self._slot_freed()
+                self._free += 1
+                if self._waiting:
+                    self._drain()
         return await self._gather(batch)
 
     async def close(self) -> None:
@@ -71,7 +76,7 @@ class Batcher:
 
     async def _gather(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
         if self._gate is None and self._queued < self._capacity and self._fits(batch):
-            chunk = _Chunk(batch, sum(map(wire_size, batch)) if self._limit_bytes else 0, None)
+            chunk = _Chunk(batch, sum(map(wire_size, batch)) if self._limit_bytes else 0, None, self._loop)
             self._queued += len(batch)
             self._waiting.append(chunk)
             if self._free:
@@ -100,11 +105,13 @@ class Batcher:
     def _split(self, batch: Sequence[Outgoing]) -> Iterator[_Chunk]:
         if self._gate is not None:  # an entry per chunk, since each waits for its own key
             for entry in batch:
-                yield _Chunk((entry,), wire_size(entry), entry.key)
+                yield _Chunk((entry,), wire_size(entry), entry.key, self._loop)
         elif self._fits(batch):
-            yield _Chunk(batch, sum(map(wire_size, batch)) if self._limit_bytes else 0, None)
+            yield _Chunk(batch, sum(map(wire_size, batch)) if self._limit_bytes else 0, None, self._loop)
         else:
-            yield from (_Chunk(part, size, None) for part, size in split(batch, self._limit, self._limit_bytes))
+            yield from (
+                _Chunk(part, size, None, self._loop) for part, size in split(batch, self._limit, self._limit_bytes)
+            )
 
     def _enqueue(self, chunk: _Chunk) -> None:
         self._queued += len(chunk.entries)
@@ -112,18 +119,19 @@ class Batcher:
             self._waiting.append(chunk)
 
     async def _wait_for_room(self) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[None] = self._loop.create_future()
         self._room.append(waiter)
         await waiter
 
     def _slot_freed(self) -> None:
         self._free += 1
-        self._drain()
+        if self._waiting:
+            self._drain()
 
     def _drain(self) -> None:
         while self._free and self._waiting:
             self._free -= 1
-            task = asyncio.get_running_loop().create_task(self._run())
+            task = self._loop.create_task(self._run())
             self._drains.add(task)
             task.add_done_callback(self._drains.discard)
 
@@ -190,9 +198,7 @@ def wire_size(entry: Outgoing) -> int:
     return size
 
 
-def split(
-    batch: Sequence[Outgoing], limit: int, limit_bytes: int | None
-) -> Iterator[tuple[Sequence[Outgoing], int]]:
+def split(batch: Sequence[Outgoing], limit: int, limit_bytes: int | None) -> Iterator[tuple[Sequence[Outgoing], int]]:
     """Cut a batch into parts of at most `limit` entries and `limit_bytes` bytes, with the bytes of each part.
 
     An entry that is larger than `limit_bytes` by itself is a part of its own: the broker says what is wrong with it.

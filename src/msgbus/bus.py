@@ -77,7 +77,7 @@ class Bus(Router):
         self._publish_middlewares = tuple(publish_middlewares)
         self._on_dead = tuple(on_dead)
         self._lifespan = lifespan
-        self._alarms = Alarms(self.clock)
+        self._alarms: Alarms
         self._stamps = Stamps(self.clock.time)
         self._opened = 0
         self._settings: Settings | None = None
@@ -105,6 +105,7 @@ class Bus(Router):
         if self._opened > 1:
             return self
         self._timeout = self.settings.publish_timeout
+        self._alarms = Alarms(self.clock)
         try:
             await self._connect()
         except BaseException:

@@ -63,11 +63,12 @@ class Alarms:
     A timer per message costs more than the message (docs/decisions/0002-hot-path.md). Nearly every deadline is
     cancelled before it is due, so setting and cancelling one is a set operation, and the one loop timer looks for
     due alarms only when the earliest deadline it knows has come. An alarm rings up to `grain` seconds late,
-    never early.
+    never early. Made inside a running event loop.
     """
 
     def __init__(self, clock: Clock, grain: float = 0.005) -> None:
         self.now = clock.now
+        self.loop = asyncio.get_running_loop()  # kept: asking for it costs a system call each time before Python 3.12
         self.pending: set[Alarm] = set()
         self._clock = clock
         self._grain = grain

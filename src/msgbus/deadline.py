@@ -25,8 +25,8 @@ class Deadline:
         self._rang = False
 
     def __enter__(self) -> None:
-        self._task = asyncio.current_task()
         alarms = self._alarms
+        self._task = asyncio.current_task(alarms.loop)
         self.at = alarms.now() + self._seconds
         alarms.add(self)
 

@@ -116,7 +116,9 @@ class Link:
                 pause = backoff.delay(attempt, 0.1, longest=10.0)
                 if self._clock.now() + pause > give_up:
                     raise
-                log.warning("%s: can't connect, trying again", self.name, extra={"attempt": attempt, "error": str(error)})
+                log.warning(
+                    "%s: can't connect, trying again", self.name, extra={"attempt": attempt, "error": str(error)}
+                )
                 await self._clock.sleep(pause)
             else:
                 self.generation += 1

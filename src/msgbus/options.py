@@ -139,10 +139,6 @@ class Options:
     batch: Batch
 
     @classmethod
-    def of(
-        cls, *, retry: Retry | None, limits: Limits | None, lease: Lease | None, batch: Batch | None
-    ) -> Options:
+    def of(cls, *, retry: Retry | None, limits: Limits | None, lease: Lease | None, batch: Batch | None) -> Options:
         """Fill in the defaults."""
-        return cls(
-            retry=retry or Retry(), limits=limits or Limits(), lease=lease or Lease(), batch=batch or Batch()
-        )
+        return cls(retry=retry or Retry(), limits=limits or Limits(), lease=lease or Lease(), batch=batch or Batch())

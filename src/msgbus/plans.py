@@ -80,7 +80,9 @@ def _check_times(source: Source, options: Options, capabilities: Capabilities, b
     longest = capabilities.retry_delay
     retries = options.retry.attempts > 1
     if longest is not None and retries and options.retry.max_delay > longest:
-        raise ConfigError(f"{source}: Retry.max_delay={options.retry.max_delay:g} s, {broker} delays up to {longest:g} s")
+        raise ConfigError(
+            f"{source}: Retry.max_delay={options.retry.max_delay:g} s, {broker} delays up to {longest:g} s"
+        )
     if longest is None and held is not None and retries and options.retry.max_delay > held:
         raise ConfigError(f"{source}: Retry.max_delay={options.retry.max_delay:g} s, {broker} lets us hold {held:g} s")
 
@@ -139,17 +141,11 @@ def _is_narrowed(registration: Registration) -> bool:
 
 
 def _single(registration: Registration, provider: Provider) -> Handle:
+    """Plain functions that return the user's coroutine: one coroutine less a message."""
     call, decode = _parts(registration, provider)
     if registration.bound.wants_message:
-
-        async def handle(delivery: Delivery) -> None:
-            await call(Message(decode(delivery), delivery))
-    else:
-
-        async def handle(delivery: Delivery) -> None:
-            await call(decode(delivery))
-
-    return handle
+        return lambda delivery: call(Message(decode(delivery), delivery))
+    return lambda delivery: call(decode(delivery))
 
 
 def _parts(registration: Registration, provider: Provider) -> tuple[Callable[[Any], Awaitable[Any]], Decode]:

@@ -100,7 +100,7 @@ class Session:
         self._workers: list[Worker] = []
         self._idle: list[Worker] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._settler = Settler(receiver, plan.capabilities, clock, self._settled)
+        self._settler = Settler(receiver, plan.capabilities, clock, self._settled, alarms.loop)
         self._window = Window(plan.concurrency, plan.prefetch)
         limits = plan.options.limits
         self._rate = Rate(limits.rate) if limits.rate is not None else None
@@ -110,7 +110,7 @@ class Session:
         self._poll_again: asyncio.Future[None] | None = None
         self._batch_wait: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
-        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._over: asyncio.Future[None] = alarms.loop.create_future()
 
     @property
     def running(self) -> int:
@@ -150,7 +150,7 @@ class Session:
 
     async def _poll(self) -> None:
         failures = 0
-        while limit := await self._room():
+        while limit := self._room() or await self._wait_for_room():
             try:
                 batch = await self._receiver.receive(limit, _WAIT)
             except (Disconnected, ReceiverClosed):
@@ -170,28 +170,36 @@ class Session:
         asked = getattr(error, "retry_after", None) or 0.0
         await self._clock.sleep(asked + backoff.delay(failures, 0.1, longest=10.0))
 
-    async def _room(self) -> int:
-        """How many deliveries to ask for; waits while there is no room. 0: stop polling."""
+    def _room(self) -> int:
+        """How many deliveries may be asked for now; 0 for none.
+
+        While workers have something to do, a nearly full window is left to empty: fewer, fuller receives.
+        """
+        plan, window = self._plan, self._window.size
+        room = window - len(self.in_hand)
+        if room <= 0 or self._stopping or (self._ready and room <= window // 4):
+            return 0
+        if plan.breaker is not None and not plan.breaker.is_closed:
+            room = 0 if self.in_hand or plan.breaker.wait(self._clock.now()) else 1
+        elif self._rate is not None:
+            room = min(room, self._rate.available(self._clock.now()))
+        return min(room, plan.capabilities.receive_batch)
+
+    async def _wait_for_room(self) -> int:
+        """Room for at least one; 0 when stopping."""
         while not self._stopping:
-            room = min(self._window.size - len(self.in_hand), self._plan.capabilities.receive_batch)
+            if room := self._room():
+                return room
             wait = None
             if self._plan.breaker is not None and not self._plan.breaker.is_closed:
                 wait = self._plan.breaker.wait(self._clock.now()) or None
-                room = 0 if wait or self.in_hand else 1
-            elif self._rate is not None and room > 0:
-                room = min(room, self._rate.available(self._clock.now()))
-                wait = None if room else self._rate.wait()
-            if room > 0 and not (room < self._worth_asking() and self._ready):
-                return room
+            elif self._rate is not None:
+                wait = self._rate.wait() or None
             await self._until_room(wait)
         return 0
 
-    def _worth_asking(self) -> int:
-        """While workers have something to do, a nearly full window is left to empty: fewer, fuller receives."""
-        return min(self._plan.capabilities.receive_batch, 1 + self._window.size // 4)
-
     async def _until_room(self, wait: float | None) -> None:
-        self._poll_again = asyncio.get_running_loop().create_future()
+        self._poll_again = self._alarms.loop.create_future()
         alarm = self._alarms.call(wait, self._wake_poller) if wait is not None else None
         try:
             await self._poll_again
@@ -234,17 +242,18 @@ class Session:
             worker.task = self._spawn(work(worker))
 
     async def _work(self, worker: Worker) -> None:
-        ready = self._ready
+        ready, in_hand, timeout = self._ready, self.in_hand, self._timeout
+        copy_context, settle, acknowledged = self._context.copy, self._settler.add, Act.ACK
         while True:
             while ready:
                 delivery = ready.popleft()
-                if delivery not in self.in_hand:  # its lease was lost while it waited
+                if delivery not in in_hand:  # its lease was lost while it waited
                     self._next_in_lane(delivery)
                     continue
                 worker.deliveries = (delivery,)
-                alarm = self._time_limit(worker)
+                alarm = None if timeout is None else self._time_limit(worker, timeout)
                 coroutine = self._process(delivery, worker)
-                context = self._context.copy()
+                context = copy_context()
                 try:
                     awaited = context.run(coroutine.send, None)
                 except StopIteration as done:
@@ -256,7 +265,10 @@ class Session:
                 if alarm is not None:
                     alarm.cancel()
                 worker.deliveries = ()
-                self._finish(delivery, settlement)
+                if settlement is not None and settlement.act is acknowledged and delivery.lane is None:
+                    settle(settlement)
+                else:
+                    self._finish(delivery, settlement)
             await self._rest(worker)
 
     async def _work_batches(self, worker: Worker) -> None:
@@ -266,7 +278,7 @@ class Session:
                 if not batch:
                     continue
                 worker.deliveries = batch
-                alarm = self._time_limit(worker)
+                alarm = None if self._timeout is None else self._time_limit(worker, self._timeout)
                 settlements = await self._process_batch(batch, worker)
                 if alarm is not None:
                     alarm.cancel()
@@ -275,18 +287,18 @@ class Session:
                     self._finish(delivery, settlement)
             await self._rest(worker)
 
-    async def _rest(self, worker: Worker) -> None:
-        worker.wake = asyncio.get_running_loop().create_future()
+    def _rest(self, worker: Worker) -> asyncio.Future[None]:
+        """What an idle worker awaits."""
+        worker.wake = wake = self._alarms.loop.create_future()
         self._idle.append(worker)
         if self._stopping:
             self._notice_drained()
-        await worker.wake
+        return wake
 
-    def _time_limit(self, worker: Worker) -> Call | None:
-        if self._timeout is None:
-            return None
-        seconds = self._timeout
-        return self._alarms.call(seconds, lambda: worker.interrupt(Timeout(f"the handler ran longer than {seconds:g} s")))
+    def _time_limit(self, worker: Worker, seconds: float) -> Call:
+        return self._alarms.call(
+            seconds, lambda: worker.interrupt(Timeout(f"the handler ran longer than {seconds:g} s"))
+        )
 
     async def _process(self, delivery: Delivery, worker: Worker) -> Settlement | None:
         """Runs in a context of its own, in the worker's task. Whatever raises counts as an attempt."""
@@ -344,7 +356,7 @@ class Session:
         if len(self._ready) < options.size and options.wait and not self._stopping:
             give_up = self._clock.now() + options.wait
             while len(self._ready) < options.size and (left := give_up - self._clock.now()) > 0:
-                self._batch_wait = asyncio.get_running_loop().create_future()
+                self._batch_wait = self._alarms.loop.create_future()
                 alarm = self._alarms.call(left, self._wake_worker)
                 try:
                     await self._batch_wait
@@ -485,7 +497,7 @@ class Session:
     async def _idle_within(self, seconds: float) -> bool:
         if self.running == 0:
             return True
-        self._drained = asyncio.get_running_loop().create_future()
+        self._drained = self._alarms.loop.create_future()
         alarm = self._alarms.call(seconds, self._drain_over)
         await asyncio.wait([self._drained, self._over], return_when=asyncio.FIRST_COMPLETED)
         alarm.cancel()
@@ -502,7 +514,7 @@ class Session:
     # -- tasks
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
+        task = self._alarms.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task

@@ -30,8 +30,14 @@ class Settler:
     """
 
     def __init__(
-        self, receiver: Receiver, capabilities: Capabilities, clock: Clock, on_settled: OnSettled
+        self,
+        receiver: Receiver,
+        capabilities: Capabilities,
+        clock: Clock,
+        on_settled: OnSettled,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self._loop = loop
         self._receiver = receiver
         self._limit = capabilities.settle_batch
         self._linger = capabilities.settle_linger
@@ -57,7 +63,7 @@ class Settler:
         self._linger = 0.0
         while self._pending or self._running:
             self._wake()
-            self._flushed = self._flushed or asyncio.get_running_loop().create_future()
+            self._flushed = self._flushed or self._loop.create_future()
             await self._flushed
 
     async def run(self) -> None:
@@ -69,10 +75,12 @@ class Settler:
                 await self._wait_until_full()
             batch = self._take()
             self._running += 1
-            try:
-                await self._settle(batch)
-            finally:
-                self._running -= 1
+            results = await self._receiver.settle(batch)
+            if results.count(None) == len(results):
+                self._on_settled(batch, None)
+            else:
+                await self._again(batch, results)
+            self._running -= 1
             if self._flushed is not None and not self._pending and not self._running:
                 self._flushed.set_result(None)
                 self._flushed = None
@@ -85,10 +93,10 @@ class Settler:
             return batch
         return [pending.popleft() for _ in range(self._limit)]
 
-    async def _sleep(self) -> None:
+    def _sleep(self) -> asyncio.Future[None]:
         if self._idle is None:
-            self._idle = asyncio.get_running_loop().create_future()
-        await self._idle
+            self._idle = self._loop.create_future()
+        return self._idle
 
     def _wake(self) -> None:
         for future in (self._idle, self._full):
@@ -97,22 +105,20 @@ class Settler:
         self._idle = self._full = None
 
     async def _wait_until_full(self) -> None:
-        self._full = asyncio.get_running_loop().create_future()
+        self._full = self._loop.create_future()
         timer = self._clock.call_later(self._linger, self._wake)
         try:
             await self._full
         finally:
             timer.cancel()
 
-    async def _settle(self, batch: Sequence[Settlement]) -> None:
+    async def _again(self, batch: Sequence[Settlement], results: Sequence[BusError | None]) -> None:
+        """Until every entry has an end; only what failed and may succeed is tried again."""
         for attempt in range(1, 1_000_000):
+            batch = await self._after_failures(batch, results, attempt)
             if not batch:
                 return
             results = await self._receiver.settle(batch)
-            if results.count(None) == len(results):
-                self._on_settled(batch, None)
-                return
-            batch = await self._after_failures(batch, results, attempt)
 
     async def _after_failures(
         self, batch: Sequence[Settlement], results: Sequence[BusError | None], attempt: int

@@ -147,7 +147,12 @@ def key_getter(what: str, type_: Any, key: KeyOf | None) -> Callable[[Any], str]
         if fields is not None and key not in fields:
             raise RegistrationError(f"{what}: key={key!r} is no field of {type_name(member)}; it has {sorted(fields)}")
     get = operator.itemgetter(key) if is_typeddict(type_) else operator.attrgetter(key)
-    return lambda payload: str(get(payload))
+
+    def key_of(payload: Any) -> str:
+        value = get(payload)
+        return value if value.__class__ is str else str(value)
+
+    return key_of
 
 
 def field_names(type_: Any) -> set[str] | None:

@@ -30,9 +30,7 @@ class Json:
 
     content_type = "application/json"
 
-    def __init__(
-        self, *, allow_nan: bool = False, max_bytes: int = 16 * 1024 * 1024, max_depth: int = _DEPTH
-    ) -> None:
+    def __init__(self, *, allow_nan: bool = False, max_bytes: int = 16 * 1024 * 1024, max_depth: int = _DEPTH) -> None:
         if not 0 < max_depth <= _DEPTH:
             raise ConfigError(f"Json(max_depth={max_depth}): allowed are 1 to {_DEPTH}, the parser's own limit")
         self._allow_nan = allow_nan

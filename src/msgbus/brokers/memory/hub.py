@@ -120,7 +120,9 @@ class Hub:
             if queues is None:
                 return Refused(f"{out.address} is not there")
         if len(out.body) > self.options.max_bytes:
-            return Refused(f"{out.address}: the body has {len(out.body):,} bytes, allowed are {self.options.max_bytes:,}")
+            return Refused(
+                f"{out.address}: the body has {len(out.body):,} bytes, allowed are {self.options.max_bytes:,}"
+            )
         for queue in queues:
             if queue.depth >= self.options.depth:
                 return queue
@@ -193,9 +195,7 @@ class Hub:
         """The queue that keeps the dead letters of `source`."""
         return Source("queue", ".".join(part for part in (source.name, source.group, "dead") if part))
 
-    def bury(
-        self, source: Source, stored: Stored, reason: str, headers: Mapping[str, str] | None = None
-    ) -> None:
+    def bury(self, source: Source, stored: Stored, reason: str, headers: Mapping[str, str] | None = None) -> None:
         """Put a message of `source` into its dead-letter queue, with failure headers."""
         origin = "/".join(part for part in (source.kind, source.name, source.group) if part)
         dead = {**stored.headers, h.DEAD_REASON: reason, h.ORIGIN: origin, **(headers or {})}

@@ -57,6 +57,7 @@ class MemoryQueue:
         self._free_lanes: dict[str, None] = {}
         self._locked: dict[str, int] = {}
         self._lease_alarm: Call | None = None
+        self._wait_alarm: Call | None = None
         self._delay_alarm: Call | None = None
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._room: deque[asyncio.Future[None]] = deque()
@@ -133,17 +134,22 @@ class MemoryQueue:
 
     async def wait(self, seconds: float) -> None:
         """Until there may be something, or `seconds` are over."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[None] = self._alarms.loop.create_future()
         self._waiters.append(waiter)
-        alarm = self._alarms.call(seconds, lambda: waiter.done() or waiter.set_result(None))
+        if self._wait_alarm is None:  # one for all waiters: a receive may return early with nothing
+            self._wait_alarm = self._alarms.call(seconds, self._waits_over)
         try:
             await waiter
-        finally:
-            alarm.cancel()
+        except asyncio.CancelledError:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
-            elif self._has_some():  # we were woken for a message that we may not take: pass it on
+            elif self._ready or self._free_lanes:  # woken for a message that will not be taken: pass it on
                 self._wake_receiver()
+            raise
+
+    def _waits_over(self) -> None:
+        self._wait_alarm = None
+        self.wake_all()
 
     def wake_all(self) -> None:
         """Have every waiting receiver look again."""
@@ -156,9 +162,6 @@ class MemoryQueue:
             if not waiter.done():
                 waiter.set_result(None)
                 return
-
-    def _has_some(self) -> bool:
-        return bool(self._ready or self._free_lanes)
 
     def take(self, limit: int, holder: object) -> list[Delivery]:
         """Up to `limit` messages, leased to `holder`."""
@@ -173,7 +176,7 @@ class MemoryQueue:
         self.depth -= len(taken)
         if self._room:
             self._tell_room()
-        if self._waiters and self._has_some():
+        if self._waiters and (ready or self._free_lanes):
             self._wake_receiver()
         return self._lease_out(taken, holder)
 
@@ -281,7 +284,7 @@ class MemoryQueue:
 
     async def wait_for_room(self) -> None:
         """Until a message was taken."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[None] = self._alarms.loop.create_future()
         self._room.append(waiter)
         await waiter
 
