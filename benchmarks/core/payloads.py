@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Literal
+from uuid import UUID
+
 from pydantic import BaseModel
 
 
@@ -15,24 +20,26 @@ class Small(BaseModel):
 class Line(BaseModel):
     sku: str
     quantity: int
-    price: str
+    price: Decimal
 
 
 class Big(BaseModel):
-    """An order with five lines, about 400 bytes."""
+    """An order with its lines, about 400 bytes."""
 
-    order_id: str
+    order_id: UUID
     customer_id: str
-    currency: str
+    placed_at: datetime
+    currency: Literal["EUR", "USD"]
     lines: list[Line]
     note: str | None = None
 
 
-SMALL = Small(order_id="0195-8a", customer_id="c-2041")
+SMALL = Small(order_id="0195-8a4e", customer_id="c-204178")
 BIG = Big(
-    order_id="01958a4e-7a5c-7b1e",
+    order_id=UUID("01958a4e-7a5c-7b1e-8000-2b1d5f3a9c11"),
     customer_id="customer-2041",
+    placed_at=datetime(2026, 11, 24, 9, 30, tzinfo=UTC),
     currency="EUR",
-    lines=[Line(sku=f"sku-{n:05}", quantity=n + 1, price="19.90") for n in range(6)],
+    lines=[Line(sku=f"sku-{n:05}", quantity=n + 1, price=Decimal("19.90")) for n in range(5)],
     note="leave it at the door, please",
 )

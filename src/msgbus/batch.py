@@ -143,15 +143,23 @@ class Batcher:
             self._slot_freed()
 
     def _take(self) -> list[_Chunk]:
-        """As many waiting chunks as fit into one batch."""
+        """As many waiting chunks as fit into one batch, without those whose callers went away."""
+        if self._queued <= self._limit and self._limit_bytes is None and self._gate is None:
+            taken = list(self._waiting)
+            self._waiting.clear()
+        else:
+            taken = self._take_some()
+        gone = [chunk for chunk in taken if chunk.results.done()]
+        if not gone:
+            return taken
+        self._left(gone)
+        return [chunk for chunk in taken if not chunk.results.done()] or self._take()
+
+    def _take_some(self) -> list[_Chunk]:
         taken: list[_Chunk] = []
         count = size = 0
         while self._waiting:
             chunk = self._waiting[0]
-            if chunk.results.done():  # its caller went away
-                self._waiting.popleft()
-                self._left(chunk)
-                continue
             count += len(chunk.entries)
             size += chunk.bytes
             if taken and (count > self._limit or (self._limit_bytes is not None and size > self._limit_bytes)):
@@ -166,13 +174,10 @@ class Batcher:
         except BusError as error:
             results = [error] * len(batch)
         except BaseException as error:
-            for chunk in chunks:
-                if not chunk.results.done():
-                    chunk.results.set_exception(error) if isinstance(error, Exception) else chunk.results.cancel()
+            _fail(chunks, error)
             raise
         finally:
-            for chunk in chunks:
-                self._left(chunk)
+            self._left(chunks)
         start = 0
         for chunk in chunks:
             end = start + len(chunk.entries)
@@ -180,14 +185,27 @@ class Batcher:
                 chunk.results.set_result(results[start:end])
             start = end
 
-    def _left(self, chunk: _Chunk) -> None:
-        self._queued -= len(chunk.entries)
-        if self._gate is not None and chunk.key is not None and (following := self._gate.leave(chunk.key)):
-            self._waiting.append(following)
+    def _left(self, chunks: Sequence[_Chunk]) -> None:
+        """They are no longer here: the next of their keys may go, and there is room for others."""
+        gate = self._gate
+        for chunk in chunks:
+            self._queued -= len(chunk.entries)
+            if gate is not None and chunk.key is not None and (following := gate.leave(chunk.key)) is not None:
+                self._waiting.append(following)
         while self._room and self._queued < self._capacity:  # all of them: each looks again, one may be cancelled
             waiter = self._room.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _fail(chunks: Sequence[_Chunk], error: BaseException) -> None:
+    for chunk in chunks:
+        if chunk.results.done():
+            continue
+        if isinstance(error, Exception):
+            chunk.results.set_exception(error)
+        else:
+            chunk.results.cancel()
 
 
 def wire_size(entry: Outgoing) -> int:

@@ -73,7 +73,7 @@ class Alarms:
         self._clock = clock
         self._grain = grain
         self._timer: TimerHandle | None = None
-        self._timer_at = float("inf")
+        self.soon = float("inf")  # an alarm before this needs the timer set anew
 
     def call(self, delay: float, function: Callable[[], object]) -> Call:
         """Have `function` called once, `delay` seconds from now; cancel it with the Call that comes back."""
@@ -84,7 +84,7 @@ class Alarms:
     def add(self, alarm: Alarm) -> None:
         """Have `alarm` rung at its time, unless it is discarded from `pending` before."""
         self.pending.add(alarm)
-        if alarm.at < self._timer_at - self._grain:
+        if alarm.at < self.soon:
             self._arm(alarm.at)
 
     def close(self) -> None:
@@ -94,14 +94,14 @@ class Alarms:
 
     def _arm(self, at: float) -> None:
         self._disarm()
-        self._timer_at = at
+        self.soon = at - self._grain
         self._timer = self._clock.call_later(max(0.0, at - self.now()) + self._grain, self._ring)
 
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
-        self._timer_at = float("inf")
+        self.soon = float("inf")
 
     def _ring(self) -> None:
         self._disarm()

@@ -163,12 +163,13 @@ def decoder(what: str, type_: Any, codec: Codec) -> Decode:
 
 def _single(what: str, coder: Coder) -> Decode:
     from_bytes, errors, max_bytes, expected = coder.decode, coder.errors, coder.max_bytes, coder.content_type
+    content_type = h.CONTENT_TYPE
 
     def decode(delivery: Delivery) -> Any:
         body = delivery.body
         if len(body) > max_bytes:
             raise DecodeError(f"{what}: the body has {len(body):,} bytes, the codec allows {max_bytes:,}")
-        kind = delivery.headers.get(h.CONTENT_TYPE, expected)
+        kind = delivery.headers.get(content_type, expected)
         if kind != expected and kind.startswith(STRUCTURED):  # of a foreign producer: ours is opened before
             open_delivery(delivery)
             body = delivery.body

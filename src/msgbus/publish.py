@@ -126,7 +126,7 @@ class Outlet:
         message_id, time = self._stamps.next()
         if options is not None and options.id is not None:
             message_id = options.id
-        fitted = head.copy()
+        fitted = head.copy()  # has every name already: filling it in never resizes it
         fitted[ID] = message_id
         fitted[TIME] = time
         current = CURRENT.get()
@@ -138,6 +138,8 @@ class Outlet:
             key = self._key_of(payload)
         if key is not None:
             fitted[KEY] = key
+        else:
+            del fitted[KEY]
         if headers:
             fitted.update(headers)
         out = Outgoing(self.address, message_id, body, fitted, key)
@@ -163,7 +165,8 @@ class Outlet:
 
     @staticmethod
     def _head(coder: Coder, name: str, service: str) -> dict[str, str]:
-        return {h.SPEC: "1.0", h.TYPE: name, h.SOURCE: service, h.CONTENT_TYPE: coder.content_type}
+        known = {h.SPEC: "1.0", h.TYPE: name, h.SOURCE: service, h.CONTENT_TYPE: coder.content_type}
+        return known | dict.fromkeys((ID, TIME, CORRELATION, KEY), "")
 
     def _apply(self, out: Outgoing, delay: float, options: SendOptions | None) -> None:
         out.delay = delay

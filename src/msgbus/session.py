@@ -105,6 +105,7 @@ class Session:
         limits = plan.options.limits
         self._rate = Rate(limits.rate) if limits.rate is not None else None
         self._timeout = limits.timeout
+        self._open, self._handle, self._max_deliveries = plan.open, plan.handle, plan.policy.max_deliveries
         self._context = contextvars.copy_context()
         self._stopping = False
         self._poll_again: asyncio.Future[None] | None = None
@@ -244,6 +245,7 @@ class Session:
     async def _work(self, worker: Worker) -> None:
         ready, in_hand, timeout = self._ready, self.in_hand, self._timeout
         copy_context, settle, acknowledged = self._context.copy, self._settler.add, Act.ACK
+        leave = self._lanes.leave
         while True:
             while ready:
                 delivery = ready.popleft()
@@ -265,10 +267,12 @@ class Session:
                 if alarm is not None:
                     alarm.cancel()
                 worker.deliveries = ()
-                if settlement is not None and settlement.act is acknowledged and delivery.lane is None:
-                    settle(settlement)
-                else:
+                if settlement is None or settlement.act is not acknowledged:
                     self._finish(delivery, settlement)
+                    continue
+                settle(settlement)
+                if delivery.lane is not None and (following := leave(delivery.lane)) is not None:
+                    ready.append(following)
             await self._rest(worker)
 
     async def _work_batches(self, worker: Worker) -> None:
@@ -302,14 +306,13 @@ class Session:
 
     async def _process(self, delivery: Delivery, worker: Worker) -> Settlement | None:
         """Runs in a context of its own, in the worker's task. Whatever raises counts as an attempt."""
-        plan = self._plan
         CURRENT.set(delivery)
         try:
-            if delivery.deliveries > plan.policy.max_deliveries:
+            if delivery.deliveries > self._max_deliveries:
                 raise Reject(f"delivered {delivery.deliveries} times without being settled: it may kill its process")
-            if plan.open is not None:
-                plan.open(delivery)
-            await plan.handle(delivery)
+            if self._open is not None:
+                self._open(delivery)
+            await self._handle(delivery)
             if worker.interruption is not None:  # the handler swallowed its cancellation and succeeded
                 worker.take_interruption()
         except Exception as error:

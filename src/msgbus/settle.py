@@ -53,8 +53,9 @@ class Settler:
     def add(self, settlement: Settlement) -> None:
         """Settle it soon."""
         self._pending.append(settlement)
-        if self._idle is not None:
-            self._wake()
+        if self._idle is not None:  # a turn of the loop later, to gather what this turn brings
+            self._loop.call_soon(_set, self._idle)
+            self._idle = None
         elif self._full is not None and len(self._pending) >= self._limit:
             self._wake()
 
@@ -150,3 +151,8 @@ class Settler:
             again.append(Settlement(settlement.delivery, Act.RETRY, _DEAD_AGAIN, headers=settlement.headers))
         else:
             self._clock.call_later(_DEAD_AGAIN, lambda: self.add(settlement))
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -45,7 +45,7 @@ class MemoryBroker:
         options = self.hub.options
         return Capabilities(
             send_batch=_BATCH,
-            send_slots=16,
+            send_slots=4,
             send_order="connection",
             send_delay=30 * 86400.0,
             message_bytes=options.max_bytes,

@@ -55,6 +55,7 @@ class Hub:
         self.topics: dict[str, Topic] = {}
         self.queues: dict[Address, MemoryQueue] = {}
         self._routes: dict[Address, tuple[MemoryQueue, ...]] = {}  # forgotten when the topology changes
+        self._depth, self._max_bytes = options.depth, options.max_bytes
         self._special = bool(options.dedup or options.replay)
         self._seen: dict[tuple[Address, str], float] = {}
 
@@ -119,16 +120,24 @@ class Hub:
             queues = self._targets(out.address)
             if queues is None:
                 return Refused(f"{out.address} is not there")
-        if len(out.body) > self.options.max_bytes:
-            return Refused(
-                f"{out.address}: the body has {len(out.body):,} bytes, allowed are {self.options.max_bytes:,}"
-            )
-        for queue in queues:
-            if queue.depth >= self.options.depth:
-                return queue
+        if len(out.body) > self._max_bytes:
+            return Refused(f"{out.address}: the body has {len(out.body):,} bytes, allowed are {self._max_bytes:,}")
         if self._special and self.options.dedup and self._is_repeated(out):
             return Receipt(out.id)
-        return self._store(out, queues, now)
+        for queue in queues:
+            if queue.depth >= self._depth:
+                return queue
+        if self._special:
+            self._remember(out, now)
+        if out.expires_at is not None and out.expires_at <= now:
+            return Receipt(out.id)
+        for queue in queues:
+            source = queue.source
+            if not source.filter or _lets_through(source, out.headers):
+                queue.put(Stored(out, now, out.key if source.ordered else None), out.delay)
+        if not queues:
+            return self._unrouted(out)
+        return Receipt(out.id)
 
     def _targets(self, address: Address) -> tuple[MemoryQueue, ...] | None:
         kind, name, group = address
@@ -141,22 +150,11 @@ class Hub:
             return (queue,)
         return () if kind == "reply" else None  # a requester that is gone is no error of the responder
 
-    def _store(self, out: Outgoing, queues: tuple[MemoryQueue, ...], now: float) -> Receipt | BusError:
-        if self._special and out.address.kind == "topic" and not out.address.group:
-            log = self.topic(out.address.name).log
-            if log is not None:
-                log.append((now, out))
-        if not queues:
-            if out.mandatory:
-                return Refused(f"{out.address}: nobody subscribes to it")
-            return Receipt(out.id, unrouted=True)
-        if out.expires_at is not None and out.expires_at <= now:
-            return Receipt(out.id)
-        for queue in queues:
-            source = queue.source
-            if not source.filter or _lets_through(source, out.headers):
-                queue.put(Stored(out, now, out.key if source.ordered else None), out.delay)
-        return Receipt(out.id)
+    @staticmethod
+    def _unrouted(out: Outgoing) -> Receipt | BusError:
+        if out.mandatory:
+            return Refused(f"{out.address}: nobody subscribes to it")
+        return Receipt(out.id, unrouted=True)
 
     def _is_repeated(self, out: Outgoing) -> bool:
         now, seen = self.clock.now(), self._seen
@@ -165,11 +163,15 @@ class Hub:
             if seen[oldest] > now:
                 break
             del seen[oldest]
-        key = (out.address, out.dedup_id or out.id)
-        if key in seen:
-            return True
-        seen[key] = now + self.options.dedup
-        return False
+        return (out.address, out.dedup_id or out.id) in seen
+
+    def _remember(self, out: Outgoing, now: float) -> None:
+        """For deduplication and replay, once it is sure that the message is taken."""
+        if self.options.dedup:
+            self._seen[(out.address, out.dedup_id or out.id)] = self.clock.now() + self.options.dedup
+        kind, name, group = out.address
+        if kind == "topic" and not group and (log := self.topic(name).log) is not None:
+            log.append((now, out))
 
     async def room_for(self, out: Outgoing, queue: MemoryQueue) -> Receipt | BusError:
         """Wait a bounded time for a full queue; Throttled when it stays full."""

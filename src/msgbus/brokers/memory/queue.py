@@ -17,7 +17,10 @@ _by_sequence = operator.attrgetter("sequence")
 
 
 class Stored:
-    """A message at rest in one queue. The same object is the token of its deliveries."""
+    """A message in one queue. The same object is the token of its deliveries; `holder` has its lease, if anybody."""
+
+    holder: object | None
+    lease_ends: float
 
     __slots__ = ("attempt", "deliveries", "headers", "holder", "lane", "lease_ends", "out", "sequence", "since")
 
@@ -29,8 +32,6 @@ class Stored:
         self.sequence = next(_sequence)
         self.deliveries = 0
         self.attempt = 1
-        self.holder: object | None = None
-        self.lease_ends = 0.0
 
 
 class MemoryQueue:
@@ -58,6 +59,7 @@ class MemoryQueue:
         self._locked: dict[str, int] = {}
         self._lease_alarm: Call | None = None
         self._wait_alarm: Call | None = None
+        self._waking = False
         self._delay_alarm: Call | None = None
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._room: deque[asyncio.Future[None]] = deque()
@@ -78,8 +80,13 @@ class MemoryQueue:
             self._ready.append(stored)
         else:
             self._into_lane(stored)
-        if self._waiters:
-            self._wake_receiver()
+        if self._waiters and not self._waking:  # a turn of the loop later, to gather what this turn brings
+            self._waking = True
+            self._alarms.loop.call_soon(self._wake_soon)
+
+    def _wake_soon(self) -> None:
+        self._waking = False
+        self._wake_receiver()
 
     def _put_back(self, returned: Iterable[Stored]) -> None:
         for stored in sorted(returned, key=_by_sequence, reverse=True):
@@ -192,12 +199,12 @@ class MemoryQueue:
     def _lease_out(self, taken: Sequence[Stored], holder: object) -> list[Delivery]:
         ends = self._clock.now() + self.lease
         source = self.source
+        self.in_flight.update(dict.fromkeys(taken))
         deliveries = []
         for stored in taken:
             stored.deliveries += 1
             stored.holder = holder
             stored.lease_ends = ends
-            self.in_flight[stored] = None
             deliveries.append(
                 Delivery(
                     stored.out.body,
