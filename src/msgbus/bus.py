@@ -24,11 +24,11 @@ from msgbus.link import Link
 from msgbus.message import Address, Receipt, Source
 from msgbus.middleware import ConsumeMiddleware, compose, compose_batch
 from msgbus.options import OnDead
-from msgbus.plans import check, group_by_place, plan_of, source_of, topology_of
+from msgbus.plan import Plan
+from msgbus.planning import check, group_by_place, plan_of, source_of, topology_of
 from msgbus.publish import Outlet, Payloads, PublishMiddleware, SendOptions
 from msgbus.reply import Call, Inbox, Responder
 from msgbus.router import Registration, Router
-from msgbus.session import Plan
 from msgbus.topic import Queue, Rpc, Topic
 
 T = TypeVar("T")

@@ -28,7 +28,9 @@ class SystemClock:
 
     now = staticmethod(time.monotonic)
     time = staticmethod(time.time)
-    sleep = staticmethod(asyncio.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> TimerHandle:
         return asyncio.get_running_loop().call_later(delay, callback)
@@ -39,18 +41,21 @@ class Alarm(Protocol):
 
     at: float
 
-    def ring(self) -> None: ...
+    def ring(self) -> object: ...
 
 
 class Call:
     """An Alarm that calls a function."""
 
-    __slots__ = ("_alarms", "at", "ring")
+    __slots__ = ("_alarms", "_function", "at")
 
-    def __init__(self, alarms: Alarms, at: float, ring: Callable[[], object]) -> None:
+    def __init__(self, alarms: Alarms, at: float, function: Callable[[], object]) -> None:
         self._alarms = alarms
+        self._function = function
         self.at = at
-        self.ring = ring
+
+    def ring(self) -> object:
+        return self._function()
 
     def cancel(self) -> None:
         """Forget it; harmless when it rang already."""

@@ -8,7 +8,8 @@ from msgbus import backoff
 from msgbus.clock import Alarms, Clock
 from msgbus.errors import Disconnected, ReceiverClosed
 from msgbus.link import Link
-from msgbus.session import Plan, Session
+from msgbus.plan import Plan
+from msgbus.session import Session
 
 log = logging.getLogger("msgbus.consume")
 

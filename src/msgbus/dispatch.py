@@ -11,7 +11,7 @@ from fast_depends import Provider, inject
 from fast_depends.dependencies.model import Dependant
 
 from msgbus import headers as h
-from msgbus.codecs import Coder, Codec
+from msgbus.codecs import Codec, Coder
 from msgbus.envelope import STRUCTURED, open_delivery
 from msgbus.errors import DecodeError, RegistrationError
 from msgbus.message import Delivery, Message

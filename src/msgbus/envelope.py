@@ -57,9 +57,15 @@ def fitter(what: str, capabilities: Capabilities, filter_on: Sequence[str] = ())
         if len(filter_on) > room:
             raise ConfigError(f"{what}: filter_on names {len(filter_on)} headers, this broker has room for {room}")
         steps.append(_packer(frozenset((*_PROMOTED, *filter_on))))
-    if not steps:
-        return None
-    return steps[0] if len(steps) == 1 else lambda out: [step(out) for step in steps] and None
+    return _in_turn(steps) if len(steps) > 1 else steps[0] if steps else None
+
+
+def _in_turn(steps: Sequence[Fit]) -> Fit:
+    def fit(out: Outgoing) -> None:
+        for step in steps:
+            step(out)
+
+    return fit
 
 
 def opener(capabilities: Capabilities) -> Open | None:

@@ -85,7 +85,7 @@ class PublishFailed(BusError):
         self.results = results
 
 
-class RetryLater(Exception):  # noqa: N818 - raised by handlers as an instruction
+class RetryLater(Exception):
     """Raise it in a handler to have the message again after `delay` seconds; counts as an attempt.
 
     `delay=None` leaves the delay to the subscription's `Retry`.
@@ -96,5 +96,5 @@ class RetryLater(Exception):  # noqa: N818 - raised by handlers as an instructio
         self.delay = delay
 
 
-class Reject(Exception):  # noqa: N818 - raised by handlers as an instruction
+class Reject(Exception):
     """Raise it in a handler to dead-letter the message now, with `reason`, whatever attempts are left."""

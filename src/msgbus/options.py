@@ -81,7 +81,7 @@ class Limits:
     prefetch: int | None = None
     rate: float | None = None
     timeout: float | None = None
-    breaker: Breaker | None = Breaker()  # noqa: RUF009 - frozen
+    breaker: Breaker | None = Breaker()
 
     def __post_init__(self) -> None:
         _check("Limits.concurrency", self.concurrency is None or self.concurrency >= 1, "at least 1")

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 from msgbus import headers as h
 from msgbus.batch import Result, wire_size
-from msgbus.codecs import Coder, Codec
+from msgbus.codecs import Codec, Coder
 from msgbus.context import CURRENT
 from msgbus.envelope import fitter
 from msgbus.errors import BusError, PublishFailed, Refused
+from msgbus.headers import CORRELATION, ID, KEY, TIME
 from msgbus.ids import Stamps
 from msgbus.link import Link
-from msgbus.headers import CORRELATION, ID, KEY, TIME
 from msgbus.message import Address, Delivery, Outgoing, Receipt
 from msgbus.topic import type_name, union_members
 
@@ -124,8 +124,6 @@ class Outlet:
         except (ValueError, TypeError) as error:
             raise Refused(f"{self.address}: the payload can't be encoded: {error}") from error
         message_id, time = self._stamps.next()
-        if options is not None and options.id is not None:
-            message_id = options.id
         fitted = head.copy()  # has every name already: filling it in never resizes it
         fitted[ID] = message_id
         fitted[TIME] = time
@@ -136,15 +134,13 @@ class Outlet:
             _correlate(fitted, message_id, current)
         if key is None and self._key_of is not None:
             key = self._key_of(payload)
-        if key is not None:
-            fitted[KEY] = key
-        else:
+        if key is None:
             del fitted[KEY]
-        if headers:
-            fitted.update(headers)
+        else:
+            fitted[KEY] = key
         out = Outgoing(self.address, message_id, body, fitted, key)
-        if delay or options is not None or self._mandatory:
-            self._apply(out, delay, options)
+        if headers or delay or options is not None or self._mandatory:
+            self._apply(out, headers, delay, options)
         if len(body) > self._near_limit:
             self._check_size(out, coder)
         return out
@@ -168,17 +164,24 @@ class Outlet:
         known = {h.SPEC: "1.0", h.TYPE: name, h.SOURCE: service, h.CONTENT_TYPE: coder.content_type}
         return known | dict.fromkeys((ID, TIME, CORRELATION, KEY), "")
 
-    def _apply(self, out: Outgoing, delay: float, options: SendOptions | None) -> None:
-        out.delay = delay
+    def _apply(
+        self, out: Outgoing, headers: Mapping[str, str] | None, delay: float, options: SendOptions | None
+    ) -> None:
+        out.headers.update(headers or {})
         out.mandatory = self._mandatory
+        out.delay = delay
         longest = self._capabilities.send_delay
-        if out.delay < 0 or (out.delay and (longest is None or out.delay > longest)):
+        if delay < 0 or (delay and (longest is None or delay > longest)):
             most = "no delays" if longest is None else f"delays of 0 to {longest:g} s"
-            raise Refused(f"{self.address}: delay={out.delay:g} s, this broker has {most}")
+            raise Refused(f"{self.address}: delay={delay:g} s, this broker has {most}")
         if options is None:
             return
         out.dedup_id = options.dedup_id
         out.native = options.native
+        if options.id is not None:
+            if out.headers[CORRELATION] == out.id:
+                out.headers[CORRELATION] = options.id
+            out.id = out.headers[ID] = options.id
         if options.expires_in is not None:
             self.expire(out, options.expires_in)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import fields
+from dataclasses import asdict
 from urllib.parse import parse_qsl, urlsplit
 
 from msgbus.broker import Capabilities, Status
@@ -128,8 +128,7 @@ class MemoryReceiver:
         if batch or wait <= 0:
             return batch
         await self._queue.wait(wait)
-        self._check_open()
-        return [] if self._stopped else self._queue.take(limit, self)
+        return await self.receive(limit, 0.0)
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:
         """Each settlement takes effect at once."""
@@ -194,13 +193,13 @@ class MemoryReceiver:
 
 
 def _options(url: str) -> HubOptions:
-    kinds = {field.name: type(field.default) for field in fields(HubOptions)}
-    values: dict[str, float] = {}
+    defaults = asdict(HubOptions())
     for name, text in parse_qsl(urlsplit(url).query, keep_blank_values=True):
-        if name not in kinds:
-            raise ConfigError(f"{url}: no option {name!r}; there are {', '.join(kinds)}")
+        if name not in defaults:
+            raise ConfigError(f"{url}: no option {name!r}; there are {', '.join(defaults)}")
+        kind = type(defaults[name])
         try:
-            values[name] = kinds[name](text)
+            defaults[name] = kind(text)
         except ValueError as error:
-            raise ConfigError(f"{url}: {name}={text!r} is no {kinds[name].__name__}") from error
-    return HubOptions(**values)  # type: ignore[arg-type]
+            raise ConfigError(f"{url}: {name}={text!r} is no {kind.__name__}") from error
+    return HubOptions(**defaults)

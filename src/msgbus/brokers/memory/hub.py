@@ -46,8 +46,6 @@ class Topic:
 class Hub:
     """All state of one embedded broker. Nothing here waits, but `room_for`."""
 
-    _named: weakref.WeakValueDictionary[str, Hub] = weakref.WeakValueDictionary()
-
     def __init__(self, options: HubOptions, clock: Clock) -> None:
         self.options = options
         self.clock = clock
@@ -64,9 +62,9 @@ class Hub:
         """The hub that everybody in this process who says `name` shares; a private one for ""."""
         if not name:
             return cls(options, clock)
-        hub = cls._named.get(name)
+        hub = _named.get(name)
         if hub is None:
-            hub = cls._named[name] = cls(options, clock)
+            hub = _named[name] = cls(options, clock)
         return hub
 
     # -- topology
@@ -115,18 +113,19 @@ class Hub:
 
     def accept(self, out: Outgoing, now: float) -> Receipt | BusError | MemoryQueue:
         """Take one message at Unix time `now`: its Receipt, why not, or the full queue that it must wait for."""
-        queues = self._routes.get(out.address)
+        queues = self._routes.get(out.address) or self._targets(out.address)
         if queues is None:
-            queues = self._targets(out.address)
-            if queues is None:
-                return Refused(f"{out.address} is not there")
+            return Refused(f"{out.address} is not there")
         if len(out.body) > self._max_bytes:
             return Refused(f"{out.address}: the body has {len(out.body):,} bytes, allowed are {self._max_bytes:,}")
-        if self._special and self.options.dedup and self._is_repeated(out):
+        if self._special and self._is_repeated(out):
             return Receipt(out.id)
         for queue in queues:
             if queue.depth >= self._depth:
                 return queue
+        return self._store(out, queues, now)
+
+    def _store(self, out: Outgoing, queues: tuple[MemoryQueue, ...], now: float) -> Receipt | BusError:
         if self._special:
             self._remember(out, now)
         if out.expires_at is not None and out.expires_at <= now:
@@ -135,9 +134,7 @@ class Hub:
             source = queue.source
             if not source.filter or _lets_through(source, out.headers):
                 queue.put(Stored(out, now, out.key if source.ordered else None), out.delay)
-        if not queues:
-            return self._unrouted(out)
-        return Receipt(out.id)
+        return Receipt(out.id) if queues else self._unrouted(out)
 
     def _targets(self, address: Address) -> tuple[MemoryQueue, ...] | None:
         kind, name, group = address
@@ -157,6 +154,8 @@ class Hub:
         return Receipt(out.id, unrouted=True)
 
     def _is_repeated(self, out: Outgoing) -> bool:
+        if not self.options.dedup:
+            return False
         now, seen = self.clock.now(), self._seen
         while seen:
             oldest = next(iter(seen))
@@ -203,6 +202,9 @@ class Hub:
         dead = {**stored.headers, h.DEAD_REASON: reason, h.ORIGIN: origin, **(headers or {})}
         copy = Outgoing(source.address, stored.out.id, stored.out.body, dead, stored.out.key)
         self.queue(self.dead_source(source)).put(Stored(copy, stored.since, None))
+
+
+_named: weakref.WeakValueDictionary[str, Hub] = weakref.WeakValueDictionary()
 
 
 def _lets_through(source: Source, headers: Mapping[str, str]) -> bool:

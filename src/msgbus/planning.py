@@ -10,16 +10,16 @@ from fast_depends import Provider
 from msgbus import headers as h
 from msgbus.broker import Binding, Capabilities, Part, QueueSpec, TopicSpec
 from msgbus.codecs import Codec
-from msgbus.dispatch import Bound, Decode, decoder
+from msgbus.dispatch import Decode, decoder
 from msgbus.envelope import opener
 from msgbus.errors import ConfigError, Reject
 from msgbus.flow import BreakerState
 from msgbus.message import Delivery, Message, Source
 from msgbus.middleware import Handle, HandleBatch
 from msgbus.options import Failed, OnDead, Options
+from msgbus.plan import Plan, Stats
 from msgbus.policy import Policy
 from msgbus.router import Registration
-from msgbus.session import Plan, Stats
 from msgbus.topic import Rpc, Topic, type_name
 
 _NATIVE_MARGIN = 10  # the broker's own crash-loop cap lies this much above ours: ours writes the better dead letter
