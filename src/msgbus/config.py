@@ -18,17 +18,17 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True)
 
-    url: str = Field("memory://", description="the broker that carries what no route names")
+    url: str = Field(default="memory://", description="the broker that carries what no route names")
     routes: dict[str, str] = Field(
         default_factory=dict, description='JSON object: topic, queue or call name to URL, e.g. {"orders": "kinesis://"}'
     )
-    service: str = Field("msgbus", min_length=1, description="who we are: ce-source of what we publish")
-    prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,40}$", description="put before every name, e.g. staging-")
-    provision: Mode = Field("create", description="create what is missing, verify that it is there, or trust")
-    concurrency: int = Field(32, ge=1, le=10_000, description="handlers running at once per subscription")
-    publish_timeout: float = Field(30.0, gt=0, description="longest wait for a publish to be confirmed")
-    connect_timeout: float = Field(30.0, gt=0, description="longest wait for the first connection")
-    grace: float = Field(30.0, ge=0, description="how long running handlers may finish on stop")
+    service: str = Field(default="msgbus", min_length=1, description="who we are: ce-source of what we publish")
+    prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,40}$", description="put before every name, e.g. staging-")
+    provision: Mode = Field(default="create", description="create what is missing, verify that it is there, or trust")
+    concurrency: int = Field(default=32, ge=1, le=10_000, description="handlers running at once per subscription")
+    publish_timeout: float = Field(default=30.0, gt=0, description="longest wait for a publish to be confirmed")
+    connect_timeout: float = Field(default=30.0, gt=0, description="longest wait for the first connection")
+    grace: float = Field(default=30.0, ge=0, description="how long running handlers may finish on stop")
 
 
 def load_settings(**values: Any) -> Settings:

@@ -16,14 +16,13 @@ from typing import Any
 def resume(coroutine: Coroutine[Any, Any, Any], context: Context, awaited: Any) -> Generator[Any, Any, Any]:
     """Drive the rest of a coroutine, which has just yielded `awaited`, in `context`, inside the awaiting task."""
     while True:
+        step: Any = coroutine.send
         try:
-            sent = yield awaited
+            value = yield awaited
         except BaseException as error:
             step, value = coroutine.throw, error
-        else:
-            step, value = coroutine.send, sent
         try:
-            awaited = context.run(step, value)  # type: ignore[arg-type]
+            awaited = context.run(step, value)
         except StopIteration as done:
             return done.value
 

@@ -123,10 +123,9 @@ class Outlet:
             body = coder.encode(payload)
         except (ValueError, TypeError) as error:
             raise Refused(f"{self.address}: the payload can't be encoded: {error}") from error
-        message_id, time = self._stamps.next()
         fitted = head.copy()  # has every name already: filling it in never resizes it
+        message_id, fitted[TIME] = self._stamps.next()
         fitted[ID] = message_id
-        fitted[TIME] = time
         current = CURRENT.get()
         if current is None:
             fitted[CORRELATION] = message_id

@@ -222,7 +222,8 @@ class Session:
             self._workers.on_idle = lambda: None if self._workers.running else idle.set()
             alarm = self._alarms.call(seconds, idle.set)
             waiting = asyncio.ensure_future(idle.wait())
-            await asyncio.wait([waiting, self._over], return_when=asyncio.FIRST_COMPLETED)
+            either: list[asyncio.Future[Any]] = [waiting, self._over]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             alarm.cancel()
             self._workers.on_idle = None

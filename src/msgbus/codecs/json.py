@@ -92,8 +92,7 @@ def _is_struct(type_: Any) -> bool:
 
 
 def _msgspec(type_: Any) -> _Compiled:
-    import msgspec
-
+    msgspec: Any = sys.modules["msgspec"]
     def accepts(value: object) -> bool:
         return isinstance(value, type_)
 

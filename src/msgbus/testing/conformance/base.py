@@ -1,0 +1,34 @@
+"""The fixtures that every test class of the suite shares."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from msgbus.testing.conformance.harness import Harness
+from msgbus.testing.conformance.lab import Lab
+
+
+class Base:
+    """Override the fixture `harness` in a subclass."""
+
+    @pytest.fixture
+    def harness(self) -> Harness:
+        """The broker under test."""
+        raise NotImplementedError("override the fixture `harness`: it returns (or yields) a Harness")
+
+    @pytest_asyncio.fixture
+    async def lab(self, request: pytest.FixtureRequest, harness: Harness) -> AsyncIterator[Lab]:
+        """A connected workbench; a test that the harness calls wrong is expected to fail."""
+        if unknown := [name for name in harness.wrong if not hasattr(type(self), name)]:
+            raise AttributeError(f"Harness.wrong names tests that do not exist: {unknown}")
+        if (reason := harness.wrong.get(request.function.__name__)) is not None:
+            request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+        lab = Lab(harness)
+        try:
+            await lab.start()
+            yield lab
+        finally:
+            await lab.close()
