@@ -1,6 +1,7 @@
 """The test servers themselves: each answers, can be killed, comes back, and leaves nothing behind."""
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import signal
@@ -134,6 +135,8 @@ def test_a_killed_broker_comes_back_with_its_messages(start_private: StartPrivat
     url = broker.url_of("stomp")
     session = probe.Stomp(url)
     session.send("kept", "still here")
+    if name == "rabbitmq":
+        eventually(lambda: probe.rabbitmq_wrote(broker.place.folder, "kept"))
     broker.kill()
     with pytest.raises(OSError, match=r"closed the connection|reset by peer"):
         session.read("MESSAGE")
@@ -142,9 +145,8 @@ def test_a_killed_broker_comes_back_with_its_messages(start_private: StartPrivat
     assert not any(listening(port) for port in broker.place.ports.values())  # Erlang's epmd is gone too
     broker.restart()
     assert broker.url_of("stomp") == url
-    session = probe.Stomp(url)
-    assert session.receive("kept") == "still here"
-    session.close()
+    with contextlib.closing(probe.Stomp(url)) as session:
+        assert session.receive("kept") == "still here"
     assert broker.keeps is Keeps.ALL
 
 
@@ -323,9 +325,7 @@ def test_two_at_a_time_install_once(tmp_path: Path) -> None:
 
 
 def test_a_failed_install_says_why() -> None:
-    with pytest.raises(
-        UnavailableError, match=r"thing can't be installed: `sh -c .*ended with 3: no network"
-    ):
+    with pytest.raises(UnavailableError, match=r"thing can't be installed: `sh -c .*ended with 3: no network"):
         run("thing", ["sh", "-c", "echo no network; exit 3"])
     with pytest.raises(UnavailableError, match=r"thing can't be installed: .*nowhere"):
         run("thing", ["/nowhere/pip"])

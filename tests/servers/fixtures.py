@@ -9,6 +9,7 @@ A server that can't be had skips its tests with the reason; with CI=true that is
 
 import functools
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -125,4 +126,5 @@ def start_private() -> Iterator[Callable[[str], Server]]:
 
     yield start
     for each in mine:
+        sys.stdout.write(f"{each.name} printed at the end:\n{each.log}\n")  # shown only if the test failed
         each.close()

@@ -32,9 +32,7 @@ def _die_with_guard() -> None:
 
 def _start(plan: dict[str, Any]) -> "subprocess.Popen[bytes]":
     account = pwd.getpwnam(plan["user"]) if plan["user"] else None
-    identity: dict[str, Any] = (
-        {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
-    )
+    identity: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
     with Path(plan["log"]).open("ab") as log:
         return subprocess.Popen(
             plan["command"],

@@ -64,9 +64,7 @@ class Handle:
 
     def refusal(self, what: str) -> NotOursError:
         """The error of whoever asks for more than we may do: "killed", "restarted"."""
-        return NotOursError(
-            f"{self.name} is given by {self._variable}: not started here, it can't be {what} here"
-        )
+        return NotOursError(f"{self.name} is given by {self._variable}: not started here, it can't be {what} here")
 
     def start(self) -> None:
         """Starts it, or does nothing if it runs. Returns when it is ready."""

@@ -43,9 +43,7 @@ def ensure(needs: Sequence[Need]) -> None:
             if not need.present():  # someone else may have installed it while we waited
                 need.install()
                 if not need.present():
-                    raise UnavailableError(
-                        f"{need.label}: the install said nothing is wrong, but it is not there"
-                    )
+                    raise UnavailableError(f"{need.label}: the install said nothing is wrong, but it is not there")
 
 
 def run(label: str, command: Sequence[str], env: dict[str, str] | None = None) -> None:
@@ -66,6 +64,4 @@ def run(label: str, command: Sequence[str], env: dict[str, str] | None = None) -
     if done.returncode:
         tail = " | ".join(line for line in done.stdout.splitlines()[-4:] if line.strip())
         what = " ".join(command[:6])
-        raise UnavailableError(
-            f"{label} can't be installed: `{what} ...` ended with {done.returncode}: {tail}"
-        )
+        raise UnavailableError(f"{label} can't be installed: `{what} ...` ended with {done.returncode}: {tail}")

@@ -54,9 +54,7 @@ RABBITMQ = Definition(
     endpoints={
         "amqp": Endpoint("amqp://guest:guest@127.0.0.1:{amqp}/", "MSGBUS_TEST_RABBITMQ_URL"),
         "stomp": Endpoint("stomp://guest:guest@127.0.0.1:{stomp}/", "MSGBUS_TEST_RABBITMQ_STOMP_URL"),
-        "management": Endpoint(
-            "http://guest:guest@127.0.0.1:{management}/", "MSGBUS_TEST_RABBITMQ_MANAGEMENT_URL"
-        ),
+        "management": Endpoint("http://guest:guest@127.0.0.1:{management}/", "MSGBUS_TEST_RABBITMQ_MANAGEMENT_URL"),
     },
     command=lambda _: [_RABBITMQ],
     prepare=_rabbitmq_prepare,

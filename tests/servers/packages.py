@@ -163,9 +163,7 @@ def no_services() -> Iterator[None]:
     if _POLICY.exists():  # someone else's: never changed, so it must say no by itself
         verdict = subprocess.run([_POLICY, "rabbitmq-server", "start"], capture_output=True, check=False)
         if verdict.returncode != 101:
-            raise UnavailableError(
-                f"{_POLICY} would let the install start services: install the package by hand"
-            )
+            raise UnavailableError(f"{_POLICY} would let the install start services: install the package by hand")
         yield
         return
     _POLICY.write_text(_NO_SERVICES)

@@ -5,13 +5,12 @@ import http.client
 import json
 import socket
 import struct
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 # Emulators read the region and the service from the signature's scope, and don't check the signature.
-_SCOPE = (
-    "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/{}/aws4_request, SignedHeaders=host, Signature=0"
-)
+_SCOPE = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/{}/aws4_request, SignedHeaders=host, Signature=0"
 
 
 def connect(url: str, timeout: float = 10.0) -> socket.socket:
@@ -20,9 +19,7 @@ def connect(url: str, timeout: float = 10.0) -> socket.socket:
     return socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=timeout)
 
 
-def aws(
-    url: str, service: str, target: str, request: dict[str, Any], timeout: float = 10.0
-) -> dict[str, Any]:
+def aws(url: str, service: str, target: str, request: dict[str, Any], timeout: float = 10.0) -> dict[str, Any]:
     """One call in AWS's JSON protocol, such as target `AmazonSQS.SendMessage`."""
     version = "1.0" if service == "sqs" else "1.1"
     headers = {
@@ -99,6 +96,19 @@ class Stomp:
     def close(self) -> None:
         """Drops the connection."""
         self._socket.close()
+
+
+def rabbitmq_wrote(folder: Path, queue: str) -> bool:
+    """Whether the definition of a durable queue is safe in the files of the RabbitMQ in this folder.
+
+    Its database logs the definition, and that it is committed a moment later, without waiting for the latter: a
+    node killed in between comes back without the queue and its messages, confirmed ones too. A test that kills
+    waits for this first, unless that moment is its subject.
+    """
+    tables = [each for ending in ("DCL", "DCD") for each in folder.glob(f"mnesia/*/*.{ending}")]
+    logs = [each.read_bytes().rpartition(queue.encode()) for each in folder.glob("mnesia/*/*.LOG")]
+    logged = any(found and b"committed" in after for _, found, after in logs)
+    return logged or any(queue.encode() in each.read_bytes() for each in tables)
 
 
 def amqp_greeting(url: str) -> bytes:
