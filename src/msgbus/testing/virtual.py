@@ -71,7 +71,7 @@ class VirtualClock:
             await asyncio.sleep(0)
             return
         over = asyncio.get_running_loop().create_future()
-        timer = self.call_later(seconds, lambda: over.done() or over.set_result(None))
+        timer = self.call_later(seconds, lambda: None if over.done() else over.set_result(None))
         self._sleeping[timer] = None
         try:
             await over
