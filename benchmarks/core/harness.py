@@ -60,7 +60,7 @@ async def one_round(run: Run, count: int) -> float:
 
 def machine() -> str:
     """The interpreter and the machine, to be named beside every figure."""
-    flags = sysconfig.get_config_var("CONFIG_ARGS") or ""
-    build = "with PGO" if "enable-optimizations" in flags else "without PGO"
+    flags = sysconfig.get_config_var("PY_CORE_CFLAGS") or ""
+    build = "with PGO" if "-fprofile-use" in flags else "without PGO"
     cores = os.cpu_count()
     return f"CPython {sys.version.split()[0]} ({build}), {platform.machine()}, {cores} cores, {platform.system()}"

@@ -52,71 +52,66 @@ class Batcher:
         self._room: deque[asyncio.Future[None]] = deque()
         self._drains: set[asyncio.Task[None]] = set()
 
-    async def send(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
-        """Send; one result per entry, in order."""
-        if self._free and not self._queued and self._gate is None and self._fits(batch):
-            self._free -= 1
-            try:
-                return await self._send(batch)
-            finally:
-                self._free += 1
-                if self._waiting:
-                    self._drain()
-        return await self._gather(batch)
+    def send(self, batch: Sequence[Outgoing]) -> Awaitable[Sequence[Result]]:
+        """Send; one result per entry, in order. Await it at once."""
+        if self._gate is None and (self._limit_bytes is None or len(batch) == 1) and len(batch) <= self._limit:
+            if self._free and not self._queued:
+                return self._send_now(batch)
+            if self._queued < self._capacity:
+                return self._enqueue(_Chunk(batch, self._size(batch), None, self._loop))
+        return self._send_parts(batch)
+
+    async def _send_now(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
+        self._free -= 1
+        try:
+            return await self._send(batch)
+        finally:
+            self._free += 1
+            if self._waiting:
+                self._drain()
 
     async def close(self) -> None:
         """Wait until everything that was taken is out."""
         while self._drains:
             await asyncio.wait(self._drains)
 
-    def _fits(self, batch: Sequence[Outgoing]) -> bool:
-        if len(batch) > self._limit:
-            return False
-        return self._limit_bytes is None or len(batch) == 1 or sum(map(wire_size, batch)) <= self._limit_bytes
+    def _size(self, batch: Sequence[Outgoing]) -> int:
+        return 0 if self._limit_bytes is None else sum(map(wire_size, batch))
 
-    async def _gather(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
-        if self._gate is None and self._queued < self._capacity and self._fits(batch):
-            chunk = _Chunk(batch, sum(map(wire_size, batch)) if self._limit_bytes else 0, None, self._loop)
-            self._queued += len(batch)
-            self._waiting.append(chunk)
-            if self._free:
-                self._drain()
-            return await chunk.results  # a cancelled caller cancels it, and `_take` passes it over
-        return await self._gather_parts(batch)
-
-    async def _gather_parts(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
+    async def _send_parts(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
+        """In parts that keep to the limits; the caller waits for room between them."""
         results: list[Result] = []
-        chunks: deque[_Chunk] = deque()
+        parts: deque[asyncio.Future[Sequence[Result]]] = deque()
         try:
             for chunk in self._split(batch):
-                chunks.append(chunk)
                 while self._queued >= self._capacity:
                     await self._wait_for_room()
-                self._enqueue(chunk)
-                self._drain()
-            while chunks:
-                results.extend(await chunks[0].results)
-                chunks.popleft()
+                parts.append(self._enqueue(chunk))
+            while parts:
+                results.extend(await parts[0])
+                parts.popleft()
         finally:
-            for chunk in chunks:
-                chunk.results.cancel()
+            for part in parts:
+                part.cancel()
         return results
 
     def _split(self, batch: Sequence[Outgoing]) -> Iterator[_Chunk]:
         if self._gate is not None:  # an entry per chunk, since each waits for its own key
             for entry in batch:
                 yield _Chunk((entry,), wire_size(entry), entry.key, self._loop)
-        elif self._fits(batch):
-            yield _Chunk(batch, sum(map(wire_size, batch)) if self._limit_bytes else 0, None, self._loop)
         else:
             yield from (
                 _Chunk(part, size, None, self._loop) for part, size in split(batch, self._limit, self._limit_bytes)
             )
 
-    def _enqueue(self, chunk: _Chunk) -> None:
+    def _enqueue(self, chunk: _Chunk) -> asyncio.Future[Sequence[Result]]:
+        """Have it sent when a slot is free. Cancelling the future takes it back, if it still waits."""
         self._queued += len(chunk.entries)
         if self._gate is None or chunk.key is None or self._gate.enter(chunk.key, chunk):
             self._waiting.append(chunk)
+            if self._free:
+                self._drain()
+        return chunk.results
 
     async def _wait_for_room(self) -> None:
         waiter: asyncio.Future[None] = self._loop.create_future()

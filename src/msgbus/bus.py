@@ -202,7 +202,7 @@ class Bus(Router):
         out = outlet.prepare(payload, key, headers, delay, options)
         with Deadline(self._alarms, timeout or self._timeout, outlet.address):
             (result,) = await outlet.send((out,))
-        return outlet.receipt(result)
+        return result if result.__class__ is Receipt and not result.unrouted else outlet.receipt(result)
 
     async def publish_many(
         self,
@@ -242,7 +242,7 @@ class Bus(Router):
         out = outlet.prepare(payload, key, headers, delay, options)
         with Deadline(self._alarms, timeout or self._timeout, outlet.address):
             (result,) = await outlet.send((out,))
-        return outlet.receipt(result)
+        return result if result.__class__ is Receipt and not result.unrouted else outlet.receipt(result)
 
     async def request(
         self,

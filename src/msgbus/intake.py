@@ -19,8 +19,8 @@ _WAIT = 20.0  # seconds of one `receive`; stop() ends it earlier
 class Intake:
     """Polls until stopped.
 
-    `in_hand` is everything unsettled and `ready` what no worker has taken yet; `take(batch)` is told what came, and
-    `release(batch)` what came after the stop.
+    `in_hand` is everything unsettled and `ready` what no worker has taken yet; `starving(True)` is told when it must
+    wait for room. `take(batch)` is told what came, and `release(batch)` what came after the stop.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class Intake:
         alarms: Alarms,
         in_hand: Sized,
         ready: Sized,
+        starving: Callable[[bool], None],
     ) -> None:
         self._plan = plan
         self._receiver = receiver
@@ -38,6 +39,7 @@ class Intake:
         self._alarms = alarms
         self._in_hand = in_hand
         self._ready = ready
+        self._starving = starving
         self._window = Window(plan.concurrency, plan.prefetch)
         rate = plan.options.limits.rate
         self._rate = Rate(rate) if rate is not None else None
@@ -108,10 +110,12 @@ class Intake:
             self._waiting = self._alarms.loop.create_future()
             pause = self._pause()
             alarm = self._alarms.call(pause, self.look_again) if pause else None
+            self._starving(True)
             try:
                 await self._waiting
             finally:
                 self._waiting = None
+                self._starving(False)
                 if alarm is not None:
                     alarm.cancel()
         return 0

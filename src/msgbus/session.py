@@ -42,7 +42,7 @@ class Session:
         self._held: dict[Delivery, Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._workers = Workers(plan, alarms, self.in_hand, self._finish, self._spawn)
-        self._intake = Intake(plan, receiver, clock, alarms, self.in_hand, self._workers.ready)
+        self._intake = Intake(plan, receiver, clock, alarms, self.in_hand, self._workers.ready, self._hurry)
         self._settler = Settler(receiver, plan.capabilities, clock, self._settled, alarms.loop)
         self._settle = self._settler.add
         self._stopping = False
@@ -96,6 +96,9 @@ class Session:
         """What came after the stop goes straight back."""
         self._plan.stats.received += len(batch)
         self._release(batch)
+
+    def _hurry(self, starving: bool) -> None:
+        self._settler.hurry = starving
 
     # -- what becomes of it
 

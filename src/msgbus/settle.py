@@ -24,9 +24,10 @@ OnSettled = Callable[[Sequence[Settlement], Sequence[BusError | None] | None], N
 class Settler:
     """The settlements of one receiver.
 
-    `add` never waits; a flusher (one per `settle_slots`) takes what is there. An entry that was throttled is tried
-    again, one whose dead letter was refused stays with the broker and comes back, one whose lease is lost is
-    reported: `on_settled(batch, results)` is told the end of each, with None where all were accepted.
+    `add` never waits; a flusher (one per `settle_slots`) takes what is there, after `settle_linger` seconds at the
+    latest. `hurry`: somebody waits for the room that settling makes, so flush at once. An entry that was throttled
+    is tried again, one whose dead letter was refused stays with the broker and comes back, one whose lease is lost
+    is reported: `on_settled(batch, results)` is told the end of each, with None where all were accepted.
     """
 
     def __init__(
@@ -46,24 +47,35 @@ class Settler:
         self._on_settled = on_settled
         self._pending: deque[Settlement] = deque()
         self._idle: asyncio.Future[None] | None = None
-        self._full: asyncio.Future[None] | None = None
+        self._waking: asyncio.Handle | None = None
         self._flushed: asyncio.Future[None] | None = None
         self._running = 0
+        self._hurry = False
 
     def add(self, settlement: Settlement) -> None:
         """Settle it soon."""
         self._pending.append(settlement)
-        if self._idle is not None:  # a turn of the loop later, to gather what this turn brings
-            self._loop.call_soon(_set, self._idle)
-            self._idle = None
-        elif self._full is not None and len(self._pending) >= self._limit:
+        if self._waking is None:
+            if self._idle is not None:
+                self._wake_soon()
+        elif len(self._pending) == self._limit:
+            self._wake()
+
+    @property
+    def hurry(self) -> bool:
+        """Whether to flush without lingering."""
+        return self._hurry
+
+    @hurry.setter
+    def hurry(self, value: bool) -> None:
+        self._hurry = value
+        if value and self._pending:
             self._wake()
 
     async def flush(self) -> None:
         """Wait until everything added so far has its result."""
-        self._linger = 0.0
+        self.hurry = True
         while self._pending or self._running:
-            self._wake()
             self._flushed = self._flushed or self._loop.create_future()
             await self._flushed
 
@@ -72,8 +84,6 @@ class Settler:
         while True:
             while not self._pending:
                 await self._sleep()
-            if self._linger and len(self._pending) < self._limit:
-                await self._wait_until_full()
             batch = self._take()
             self._running += 1
             results = await self._receiver.settle(batch)
@@ -86,6 +96,29 @@ class Settler:
                 self._flushed.set_result(None)
                 self._flushed = None
 
+    def _wake_soon(self) -> None:
+        """After the linger, or a turn of the loop later: gather what comes until then.
+
+        On the loop's own timer, whatever clock the bus has: it is about gathering, not about time.
+        """
+        if self._linger and not self._hurry and len(self._pending) < self._limit:
+            self._waking = self._loop.call_later(self._linger, self._wake)
+        else:
+            self._waking = self._loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        if self._waking is not None:
+            self._waking.cancel()
+            self._waking = None
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
+
+    def _sleep(self) -> asyncio.Future[None]:
+        if self._idle is None:
+            self._idle = self._loop.create_future()
+        return self._idle
+
     def _take(self) -> list[Settlement]:
         pending = self._pending
         if len(pending) <= self._limit:
@@ -93,25 +126,6 @@ class Settler:
             pending.clear()
             return batch
         return [pending.popleft() for _ in range(self._limit)]
-
-    def _sleep(self) -> asyncio.Future[None]:
-        if self._idle is None:
-            self._idle = self._loop.create_future()
-        return self._idle
-
-    def _wake(self) -> None:
-        for future in (self._idle, self._full):
-            if future is not None and not future.done():
-                future.set_result(None)
-        self._idle = self._full = None
-
-    async def _wait_until_full(self) -> None:
-        self._full = self._loop.create_future()
-        timer = self._clock.call_later(self._linger, self._wake)
-        try:
-            await self._full
-        finally:
-            timer.cancel()
 
     async def _again(self, batch: Sequence[Settlement], results: Sequence[BusError | None]) -> None:
         """Until every entry has an end; only what failed and may succeed is tried again."""
@@ -151,8 +165,3 @@ class Settler:
             again.append(Settlement(settlement.delivery, Act.RETRY, _DEAD_AGAIN, headers=settlement.headers))
         else:
             self._clock.call_later(_DEAD_AGAIN, lambda: self.add(settlement))
-
-
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

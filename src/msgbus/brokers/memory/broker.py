@@ -59,6 +59,7 @@ class MemoryBroker:
             counts_deliveries=True,
             release_counts=False,
             settle_batch=_BATCH,
+            settle_linger=0.001,
             confirms_settlement=True,
             retry_delay=30 * 86400.0,
             retry_resolution=0.01,
