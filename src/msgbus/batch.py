@@ -70,9 +70,13 @@ class Batcher:
             if self._waiting:
                 self._drain()
 
-    async def close(self) -> None:
-        """Wait until everything that was taken is out."""
-        while self._drains:
+    async def close(self, timeout: float) -> None:
+        """Wait until everything that was taken is out; what is not after `timeout` seconds is given up."""
+        if self._drains:
+            await asyncio.wait(self._drains, timeout=timeout)
+        for task in self._drains:
+            task.cancel()
+        if self._drains:
             await asyncio.wait(self._drains)
 
     def _size(self, batch: Sequence[Outgoing]) -> int:

@@ -84,7 +84,7 @@ class Bus(Router):
         self._outlets: dict[object, Outlet] = {}
         self._calls: dict[object, Call] = {}
         self._inboxes: dict[str, Inbox] = {}
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Lock
         self._timeout = 30.0
 
     @property
@@ -106,6 +106,7 @@ class Bus(Router):
             return self
         self._timeout = self.settings.publish_timeout
         self._alarms = Alarms(self.clock)
+        self._opening = asyncio.Lock()
         try:
             await self._connect()
         except BaseException:
@@ -168,7 +169,7 @@ class Bus(Router):
 
     def health(self) -> Health:
         """What a liveness and a readiness probe should know."""
-        dead = [f"{c.plan.source}: {c.error!r}" for c in self.consumers if c.error is not None and _is_bug(c.error)]
+        dead = [f"{c.plan.source}: {c.error!r}" for c in self.consumers if c.error is not None]
         problems = [f"{link.name}: {link.failure}" for link in self.links.values() if link.failure is not None]
         for link in self.links.values():
             status = link.broker.status()
@@ -253,8 +254,8 @@ class Bus(Router):
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Ask and await the reply. Raises Timeout after `timeout` seconds, RemoteError where the responder failed,
-        Disconnected where the reply may be lost, DecodeError for a reply of another type.
+        """Ask and await the reply. Raises Timeout after `timeout` seconds, RemoteError where the responder failed
+        or its reply is not of the declared type, Disconnected where the reply may be lost.
         """
         call = self._calls.get(rpc) or await self._open_call(rpc)
         with Deadline(self._alarms, timeout, rpc):
@@ -366,10 +367,6 @@ class Bus(Router):
     def sources(self) -> list[tuple[Source, list[Registration]]]:
         """What the decorated handlers read, with the names that the settings give."""
         return [(source_of(m, self.settings.prefix), m) for m in group_by_place(self.registrations)]
-
-
-def _is_bug(error: BaseException) -> bool:
-    return not isinstance(error, asyncio.CancelledError)
 
 
 @asynccontextmanager

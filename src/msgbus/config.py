@@ -23,7 +23,9 @@ class Settings(BaseSettings):
         default_factory=dict, description='JSON object: topic, queue or call name to URL, e.g. {"orders": "kinesis://"}'
     )
     service: str = Field(default="msgbus", min_length=1, description="who we are: ce-source of what we publish")
-    prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,40}$", description="put before every name, e.g. staging-")
+    prefix: str = Field(
+        default="", pattern=r"^[A-Za-z0-9._-]{0,40}$", description="put before every name, e.g. staging-"
+    )
     provision: Mode = Field(default="create", description="create what is missing, verify that it is there, or trust")
     concurrency: int = Field(default=32, ge=1, le=10_000, description="handlers running at once per subscription")
     publish_timeout: float = Field(default=30.0, gt=0, description="longest wait for a publish to be confirmed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from msgbus import backoff
@@ -25,12 +26,14 @@ class Consumer:
         self._clock = clock
         self._alarms = alarms
         self._stopping = False
+        self._task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Until stopped. Raises what no new receiver can cure."""
+        self._task = asyncio.current_task()
         try:
             await self._run()
-        except BaseException as error:
+        except Exception as error:
             self.error = error
             raise
 
@@ -58,6 +61,8 @@ class Consumer:
         self._stopping = True
         if self.session is not None:
             await self.session.stop(grace)
+        elif self._task is not None:  # between two receivers: there is nothing in hand
+            self._task.cancel()
 
     def _say(self, error: Exception) -> None:
         if not self._stopping:

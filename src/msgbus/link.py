@@ -15,6 +15,7 @@ from msgbus.message import Outgoing, Receipt
 
 log = logging.getLogger("msgbus.link")
 
+_LAST_SENDS = 5.0  # seconds that sends in flight may take when the link is closed
 _RETRYABLE = (Disconnected, Throttled, Unavailable)
 
 
@@ -43,9 +44,9 @@ class Link:
         self.batcher = Batcher(self.send, self.broker.capabilities())
 
     async def close(self) -> None:
-        """Let what was taken go out, then disconnect."""
+        """Let what was taken go out, for a short while, then disconnect."""
         if hasattr(self, "batcher"):
-            await self.batcher.close()
+            await self.batcher.close(_LAST_SENDS if self.broker.status().connected else 0.0)
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from msgbus import backoff
 from msgbus import headers as h
-from msgbus.errors import DecodeError, LeaseLost, Refused, RegistrationError, Reject, RetryLater, Unavailable
+from msgbus.errors import DecodeError, LeaseLost, Reject, RetryLater, Unavailable
 from msgbus.message import Act, Delivery, Settlement
 from msgbus.options import Retry
 
 log = logging.getLogger("msgbus.handler")
 
-_PROVEN_BAD = (DecodeError, Reject, RegistrationError)
+_PROVEN_BAD = (DecodeError, Reject)
 _MESSAGE_CHARACTERS = 500  # of an error's text in a header: failure headers must fit where the message did
 
 
@@ -82,7 +82,7 @@ class Policy:
             return True
         if isinstance(error, RetryLater):
             return False
-        return isinstance(error, (*self.retry.never, Refused)) or not isinstance(error, self.retry.on)
+        return isinstance(error, self.retry.never) or not isinstance(error, self.retry.on)
 
     def _delay(self, delivery: Delivery, error: Exception) -> float:
         retry = self.retry

@@ -12,7 +12,7 @@ from msgbus import headers as h
 from msgbus.clock import Clock
 from msgbus.dispatch import Decode
 from msgbus.envelope import Open, opener
-from msgbus.errors import BusError, Disconnected, Refused, RemoteError
+from msgbus.errors import BusError, DecodeError, Disconnected, Refused, RemoteError
 from msgbus.link import Link
 from msgbus.message import Act, Address, Delivery, Message, Outgoing, Settlement, Source
 from msgbus.publish import Outlet, SendOptions
@@ -151,7 +151,10 @@ class Call:
                 reply.exception()  # looked at, so that it is not reported as never retrieved
         if (failed := delivery.headers.get(h.REPLY_ERROR)) is not None:
             raise RemoteError(failed, delivery.body.decode(errors="replace"))
-        return self._decode(delivery)
+        try:
+            return self._decode(delivery)
+        except DecodeError as error:  # not DecodeError: in a handler it would condemn the message being handled
+            raise RemoteError("DecodeError", f"the reply is not what {self.what} declares: {error}") from error
 
 
 class Responder:

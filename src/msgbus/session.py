@@ -41,6 +41,7 @@ class Session:
         self._lanes: Lanes[Delivery] = Lanes()
         self._held: dict[Delivery, Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._hooks: set[asyncio.Task[None]] = set()
         self._workers = Workers(plan, alarms, self.in_hand, self._finish, self._spawn)
         self._intake = Intake(plan, receiver, clock, alarms, self.in_hand, self._workers.ready, self._hurry)
         self._settler = Settler(receiver, plan.capabilities, clock, self._settled, alarms.loop)
@@ -77,6 +78,8 @@ class Session:
         flush = asyncio.ensure_future(self._settler.flush())
         await asyncio.wait([flush, self._over], timeout=_FLUSH, return_when=asyncio.FIRST_COMPLETED)
         flush.cancel()
+        if self._hooks:
+            await asyncio.wait(self._hooks, timeout=_HARD_STOP)
         if not self._over.done():
             self._over.set_result(None)
 
@@ -190,7 +193,9 @@ class Session:
         else:
             stats.dead += 1
             for hook in self._plan.on_dead:
-                self._spawn(_quietly(hook(settlement.delivery, Reject(settlement.reason))))
+                hooked = self._spawn(_quietly(hook(settlement.delivery, Reject(settlement.reason))))
+                self._hooks.add(hooked)
+                hooked.add_done_callback(self._hooks.discard)
 
     def _lost(self, delivery: Delivery, error: Exception) -> None:
         """Its lease can't be kept: cancel its handler, or forget it where it waits."""
@@ -244,14 +249,19 @@ class Session:
             self._over.set_exception(error)
 
     async def _cancel_all(self) -> None:
-        """The receiver is gone, and with it every lease."""
+        """The receiver is gone, and with it every lease: a handler that goes on would work on another's message."""
         for alarm in self._held.values():
             alarm.cancel()
-        self._workers.interrupt(LeaseLost("the receiver is closed"))
+        if self.in_hand:
+            self._plan.stats.lost += len(self.in_hand)
+            log.warning("%s: %d deliveries in hand are lost with their receiver", self._plan.source, len(self.in_hand))
+        self._workers.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks)
+            _, stuck = await asyncio.wait(self._tasks, timeout=_HARD_STOP)
+            if stuck:
+                log.error("%s: %d handlers don't end when cancelled", self._plan.source, len(stuck))
 
 
 async def _quietly(hook: Awaitable[None]) -> None:

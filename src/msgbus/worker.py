@@ -64,6 +64,7 @@ class Workers:
         self._all: list[Worker] = []
         self._idle: list[Worker] = []
         self._gathering: asyncio.Future[None] | None = None
+        self._closed = False
         self._context = contextvars.copy_context()
         self._timeout = plan.options.limits.timeout
         self._open, self._handle, self._max_deliveries = plan.open, plan.handle, plan.policy.max_deliveries
@@ -97,6 +98,11 @@ class Workers:
                 found = True
         return found
 
+    def close(self) -> None:
+        """Start nothing more; the tasks are cancelled by whoever spawned them."""
+        self._closed = True
+        self.ready.clear()
+
     async def _work(self, worker: Worker) -> None:
         ready, in_hand, timeout, finish = self.ready, self._in_hand, self._timeout, self._finish
         copy_context = self._context.copy
@@ -126,6 +132,8 @@ class Workers:
 
     def _rest(self, worker: Worker) -> asyncio.Future[None]:
         """What an idle worker awaits."""
+        if self._closed:  # its handler swallowed the cancellation that was meant for the worker
+            raise asyncio.CancelledError
         worker.wake = wake = self._alarms.loop.create_future()
         self._idle.append(worker)
         if self.on_idle is not None:

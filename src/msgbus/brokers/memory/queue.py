@@ -57,6 +57,7 @@ class MemoryQueue:
         self._lanes: dict[str, deque[Stored]] = {}
         self._free_lanes: dict[str, None] = {}
         self._locked: dict[str, int] = {}
+        self._expires = False  # some message here may
         self._lease_alarm: Call | None = None
         self._wait_alarm: Call | None = None
         self._waking = False
@@ -74,6 +75,8 @@ class MemoryQueue:
     def put(self, stored: Stored, delay: float = 0.0) -> None:
         """Add a message, to be seen after `delay` seconds."""
         self.depth += 1
+        if stored.out.expires_at is not None:
+            self._expires = True
         if delay > 0:
             self._put_later(stored, delay)
         elif stored.lane is None:
@@ -185,7 +188,19 @@ class MemoryQueue:
             self._tell_room()
         if self._waiters and (ready or self._free_lanes):
             self._wake_receiver()
-        return self._lease_out(taken, holder)
+        deliveries = self._lease_out(taken, holder)
+        return self._without_expired(deliveries) or self.take(limit, holder) if self._expires else deliveries
+
+    def _without_expired(self, deliveries: list[Delivery]) -> list[Delivery]:
+        now = self._clock.time()
+        fresh: list[Delivery] = []
+        for delivery in deliveries:
+            ends = delivery.token.out.expires_at
+            if ends is not None and ends <= now:
+                self.remove(delivery.token)
+            else:
+                fresh.append(delivery)
+        return fresh
 
     def _take_lane(self, lane: str, limit: int, taken: list[Stored]) -> None:
         queue = self._lanes[lane]
