@@ -28,7 +28,7 @@ def about(*names: str) -> Callable[[F], F]:
     return tie
 
 
-def tests_by_capability(suite: type) -> dict[str, list[str]]:
+def coverage(suite: type) -> dict[str, list[str]]:
     """Every field of Capabilities, and the names of the tests of `suite` that check it."""
     found: dict[str, list[str]] = {name: [] for name in sorted(_NAMES)}
     for test in dir(suite):

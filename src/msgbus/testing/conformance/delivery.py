@@ -19,7 +19,7 @@ from msgbus.testing.conformance.lab import Lab, bodies, numbers
 class DeliveryTests(Base):
     """Sending and receiving on one source."""
 
-    @about()
+    @about("queues", "fanout", "headers")
     async def test_a_message_arrives_as_it_was_sent(self, lab: Lab) -> None:
         source = await lab.home()
         receiver = await lab.open(source)
@@ -59,7 +59,7 @@ class DeliveryTests(Base):
         await asyncio.gather(*(send(index) for index in range(sends)))
         assert sorted(numbers(await lab.drain(source, sends))) == list(range(sends))
 
-    @about()
+    @about("receive_batch")
     async def test_receive_keeps_its_limit(self, lab: Lab) -> None:
         source = await lab.home()
         receiver = await lab.open(source)
@@ -71,14 +71,25 @@ class DeliveryTests(Base):
             got += len(batch)
             await lab.ack(receiver, batch)
 
-    @about()
+    @about("receive_batch")
     async def test_receive_returns_nothing_after_its_wait(self, lab: Lab) -> None:
         receiver = await lab.open(await lab.home())
         async with asyncio.timeout(lab.harness.patience):
             assert list(await receiver.receive(10, lab.harness.quiet)) == []
             assert list(await receiver.receive(10, 0.0)) == []
 
-    @about()
+    @about("receive_batch")
+    async def test_a_short_wait_after_a_long_one_is_short(self, lab: Lab) -> None:
+        source = await lab.home()
+        receiver = await lab.open(source)
+        waiting = asyncio.create_task(receiver.receive(1, 10 * lab.harness.patience))
+        await asyncio.sleep(lab.harness.quiet)
+        await lab.send(lab.out(source, b"x"))
+        async with asyncio.timeout(lab.harness.patience):
+            await lab.ack(receiver, await waiting)
+            assert list(await receiver.receive(1, lab.harness.quiet)) == []
+
+    @about("receive_batch")
     async def test_receive_returns_as_soon_as_there_is_one(self, lab: Lab) -> None:
         source = await lab.home()
         receiver = await lab.open(source)
@@ -89,7 +100,7 @@ class DeliveryTests(Base):
         async with asyncio.timeout(lab.harness.patience):
             assert bodies(await waiting) == [b"now"]
 
-    @about()
+    @about("receive_batch")
     async def test_prefetch_bounds_what_is_unsettled(self, lab: Lab) -> None:
         source = await lab.home()
         await lab.send_numbers(source, range(5))
@@ -157,5 +168,3 @@ class DeliveryTests(Base):
             assert isinstance(refused, Refused), "a broker that can tell must refuse a mandatory message"
         else:
             assert isinstance(refused, Receipt | Refused)
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import pytest
 
@@ -32,7 +33,7 @@ class Harness:
     delay: float = 1.0
     """A short delay that the broker can measure; several `retry_resolution`."""
 
-    wrong: Mapping[str, str] = {}
+    wrong: ClassVar[Mapping[str, str]] = {}
     """Tests that fail because the server or emulator is at fault: name -> reason. They are expected to fail."""
 
     def broker(self) -> Broker:

@@ -142,4 +142,3 @@ class OrderTests(Base):
             got += (batch := await lab.collect(receiver, 1))
             await lab.ack(receiver, batch)
         assert numbers(got) == [2, 0, 1]
-

@@ -1,0 +1,74 @@
+"""Reply inboxes: an address that reaches one requester, for as long as it listens."""
+
+# ruff: noqa: S101
+
+from __future__ import annotations
+
+from msgbus import headers as h
+from msgbus.broker import Receiver
+from msgbus.message import Address, Receipt, Source
+from msgbus.testing.conformance.base import Base
+from msgbus.testing.conformance.claims import about, not_claimed
+from msgbus.testing.conformance.lab import Lab, bodies
+
+_INBOX = Source("reply", "inbox")
+
+
+async def _inbox(lab: Lab, *, second: bool = False) -> Receiver:
+    """An open inbox."""
+    if not lab.can.reply:
+        not_claimed("reply", "the bus refuses calls, see test_calls_are_refused_without_inboxes")
+    return await lab.open(_INBOX, await lab.second() if second else None)
+
+
+class ReplyTests(Base):
+    """Receivers of `Source("reply", ...)`."""
+
+    @about("reply")
+    async def test_every_inbox_has_an_address_of_its_own(self, lab: Lab) -> None:
+        inboxes = [await _inbox(lab), await _inbox(lab, second=True)]
+        addresses = [inbox.address for inbox in inboxes]
+        assert all(addresses)
+        assert len(set(addresses)) == len(addresses)
+
+    @about("reply")
+    async def test_other_sources_have_none(self, lab: Lab) -> None:
+        receiver = await lab.open(await lab.home())
+        assert receiver.address == ""
+
+    @about("reply", "queues")
+    async def test_a_reply_reaches_its_inbox(self, lab: Lab) -> None:
+        inbox, other = await _inbox(lab), await _inbox(lab, second=True)
+        source = await lab.home()
+        headers = {h.REPLY_TO: inbox.address, h.CORRELATION: "c1"}
+        await lab.send(lab.out(source, b"question", headers=headers))
+        (request,) = await lab.drain(source, 1)
+        assert request.headers[h.REPLY_TO] == inbox.address
+        to = Address("reply", request.headers[h.REPLY_TO])
+        await lab.send(lab.out(to, bytes(range(256)), headers={h.CORRELATION: request.headers[h.CORRELATION]}))
+        (reply,) = await lab.collect(inbox, 1)
+        assert (reply.body, reply.headers[h.CORRELATION]) == (bytes(range(256)), "c1")
+        await lab.ack(inbox, [reply])
+        await lab.nothing(other)
+
+    @about("reply")
+    async def test_a_responder_on_another_connection_answers(self, lab: Lab) -> None:
+        inbox = await _inbox(lab)
+        responder = await lab.second()
+        outs = lab.fit(
+            *(lab.out(Address("reply", inbox.address), n, headers={h.CORRELATION: str(n)}) for n in range(3))
+        )
+        for out in outs:
+            (result,) = await responder.send([out])
+            assert isinstance(result, Receipt)
+        replies = await lab.collect(inbox, 3)
+        assert sorted(bodies(replies)) == [b"0", b"1", b"2"]
+        await lab.ack(inbox, replies)
+
+    @about("reply")
+    async def test_a_reply_to_an_inbox_that_is_gone_is_no_error(self, lab: Lab) -> None:
+        inbox, other = await _inbox(lab), await _inbox(lab)
+        await lab.leave(inbox)
+        await lab.send(lab.out(Address("reply", inbox.address), b"late", headers={h.CORRELATION: "c1"}))
+        await lab.send(lab.out(Address("reply", other.address), b"in time", headers={h.CORRELATION: "c2"}))
+        assert bodies(await lab.collect(other, 1)) == [b"in time"]

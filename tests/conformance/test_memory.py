@@ -1,0 +1,55 @@
+"""The embedded broker in the shared suite."""
+
+import itertools
+from collections.abc import Iterator
+from typing import ClassVar
+
+import pytest
+
+from msgbus import brokers
+from msgbus.brokers.memory import MemoryBroker
+from msgbus.clock import Clock
+from msgbus.testing.conformance import BrokerSuite, Harness
+
+_names = itertools.count()
+
+
+class CuttableBroker(MemoryBroker):
+    """Known to the harness, which closes it from outside: what a broken connection is to a broker without one."""
+
+    opened: ClassVar[list["CuttableBroker"]] = []
+
+    def __init__(self, url: str, *, clock: Clock) -> None:
+        super().__init__(url, clock=clock)
+        self.opened.append(self)
+
+
+class MemoryHarness(Harness):
+    """A server of its own per test."""
+
+    patience = 5.0
+    quiet = 0.06
+    lease = 0.2
+    delay = 0.15
+    wrong: ClassVar = {
+        "test_receiving_from_a_missing_queue_is_refused": "opening a receiver makes the queue",
+        "test_prefetch_bounds_what_is_unsettled": "prefetch is not looked at",
+        "test_a_short_wait_after_a_long_one_is_short": "waiters share the alarm of the first one's wait",
+        "test_extending_a_long_lease_can_shorten_it": "the alarm for the end of leases is not set earlier",
+        "test_settling_after_the_lease_changes_nothing": "a token is the stored message, not one delivery of it",
+    }
+
+    def __init__(self) -> None:
+        self.url = f"cuttable-memory://conformance-{next(_names)}?dedup=300&replay=1000&max_bytes=65536"
+
+    async def cut(self) -> None:
+        for broker in CuttableBroker.opened:
+            await broker.close()
+
+
+class TestMemory(BrokerSuite):
+    @pytest.fixture
+    def harness(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryHarness]:
+        monkeypatch.setitem(brokers.BUILT_IN, "cuttable-memory", (__name__, "CuttableBroker", ""))
+        yield MemoryHarness()
+        CuttableBroker.opened.clear()
