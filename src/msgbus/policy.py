@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from msgbus import backoff
 from msgbus import headers as h
-from msgbus.errors import DecodeError, LeaseLost, Reject, RetryLater, Unavailable
+from msgbus.errors import DecodeError, LeaseLost, Reject, RetryLater, Timeout, Unavailable
 from msgbus.message import Act, Delivery, Settlement
 from msgbus.options import Retry
 
@@ -15,6 +15,10 @@ log = logging.getLogger("msgbus.handler")
 
 _PROVEN_BAD = (DecodeError, Reject)
 _MESSAGE_CHARACTERS = 500  # of an error's text in a header: failure headers must fit where the message did
+
+
+class Stopped(Timeout):
+    """The handler was cancelled because its process stops: not the message's fault, so it goes back as it came."""
 
 
 class Policy:
@@ -38,6 +42,9 @@ class Policy:
         if isinstance(error, LeaseLost):
             log.warning("%s: lease lost, the handler was cancelled", delivery.source, extra=_about(delivery, error))
             return None
+        if isinstance(error, Stopped):
+            log.warning("%s: %s, the message goes back", delivery.source, error, extra=_about(delivery, error))
+            return Settlement(delivery, Act.RELEASE)
         if self.is_final(delivery, error):
             return self.dead(delivery, error)
         delay = self._delay(delivery, error)
@@ -76,7 +83,7 @@ class Policy:
         """Whether `error` ends it: no further attempt."""
         if isinstance(error, _PROVEN_BAD):
             return True
-        if isinstance(error, Unavailable):
+        if isinstance(error, (Unavailable, Stopped)):
             return False
         if delivery.attempt >= self.retry.attempts:
             return True

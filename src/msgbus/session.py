@@ -9,12 +9,13 @@ from typing import Any
 
 from msgbus.broker import Receiver
 from msgbus.clock import Alarms, Call, Clock
-from msgbus.errors import BusError, LeaseLost, Reject, Timeout
+from msgbus.errors import BusError, LeaseLost, Reject
 from msgbus.intake import Intake
 from msgbus.lanes import Lanes
 from msgbus.lease import Heartbeat
 from msgbus.message import Act, Delivery, Settlement
 from msgbus.plan import Plan
+from msgbus.policy import Stopped
 from msgbus.settle import Settler
 from msgbus.worker import Workers
 
@@ -73,7 +74,7 @@ class Session:
         await self._intake.stop()
         self._release_unstarted()
         if not await self._idle_within(grace):
-            self._workers.interrupt(Timeout(f"stopped while running, after {grace:g} s of grace"))
+            self._workers.interrupt(Stopped(f"stopped while running, after {grace:g} s of grace"))
             await self._idle_within(_HARD_STOP)
         flush = asyncio.ensure_future(self._settler.flush())
         await asyncio.wait([flush, self._over], timeout=_FLUSH, return_when=asyncio.FIRST_COMPLETED)
