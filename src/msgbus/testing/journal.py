@@ -80,7 +80,7 @@ class Journal:
     def _concerns(self, attempt: Attempt[Any], of: Target[Any] | Handler) -> bool:
         if isinstance(of, (Topic, Queue, Rpc)):
             return self._is_for(attempt.delivery, of)
-        return attempt.registration.bound.function is of
+        return attempt.registration.bound.function == of  # a bound method is a new object each time it is named
 
     def _is_for(self, delivery: Delivery, target: Target[Any]) -> bool:
         kind = "topic" if isinstance(target, Topic) else "queue"

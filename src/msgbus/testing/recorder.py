@@ -20,6 +20,8 @@ from msgbus.router import Registration
 from msgbus.testing.records import RUN, Attempt, Outcome, Run, Sent
 from msgbus.topic import Rpc, Topic, type_name
 
+_LATE = 0.006  # seconds that a request's deadline may ring late
+
 
 class Recorder:
     """Listens at a bus's seams: a publish middleware, and what each Plan calls."""
@@ -32,7 +34,7 @@ class Recorder:
         self.running: dict[Run, None] = {}
         self.sending = 0
         self.hooks = 0  # `on_dead` hooks that run
-        self.asked: dict[str, Run | None] = {}  # requests without a reply so far
+        self._asked: dict[str, tuple[Run | None, float]] = {}  # requests: who asks, and until when
         self._dues: list[float] = []
         self._open: dict[Delivery, Attempt[Any]] = {}
 
@@ -41,6 +43,11 @@ class Recorder:
         now = self.clock.now()
         self._dues = [due for due in self._dues if due > now]
         return min(self._dues, default=None)
+
+    def asking(self, seconds: float = 0.0) -> list[Run | None]:
+        """Who, as far as is known, still waits for a reply so many seconds from now: a handler, or None for the test."""
+        then = self.clock.time() + seconds
+        return [run for run, until in self._asked.values() if until >= then]
 
     # -- sending
 
@@ -59,31 +66,28 @@ class Recorder:
         return results
 
     def _ask(self, batch: Sequence[Outgoing], run: Run | None) -> None:
-        """A handler waits for the bus from its request until the reply is on its way."""
+        """A request is open until its reply is on its way, or its deadline has passed."""
         for out in batch:
             correlation = out.headers.get(h.CORRELATION, "")
             if out.address.kind == "reply":
-                asking = self.asked.pop(correlation, None)
-                if asking is not None:
-                    asking.waits -= 1
+                self._asked.pop(correlation, None)
             elif h.REPLY_TO in out.headers:
-                self.asked[correlation] = run
-                if run is not None:
-                    run.waits += 1
+                expires = float("inf") if out.expires_at is None else out.expires_at
+                self._asked[correlation] = (run, expires + _LATE)
 
     @contextmanager
     def _waiting(self, run: Run | None) -> Iterator[None]:
         self.version += 1
         self.sending += 1
         if run is not None:
-            run.waits += 1
+            run.sending += 1
         try:
             yield
         finally:
             self.version += 1
             self.sending -= 1
             if run is not None:
-                run.waits -= 1
+                run.sending -= 1
 
     # -- handling
 

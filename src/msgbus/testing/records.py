@@ -56,11 +56,11 @@ class Attempt(Generic[T_co]):
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """A handler that runs now. `waits`: how many sends and requests of its own it waits for."""
+    """A handler that runs now. `sending`: how many sends of its own it waits for."""
 
     name: str
     attempts: Sequence[Attempt[Any]]
-    waits: int = 0
+    sending: int = 0
     since: float = field(default_factory=time.monotonic)
 
 

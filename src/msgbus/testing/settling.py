@@ -37,6 +37,7 @@ class Pacer:
         self._consumers = consumers
         self._recorder = recorder
         self._clock = clock
+        self._lingered = -1  # the recorder's version when settlements had their time
         self._virtual = clock if isinstance(clock, VirtualClock) else None
 
     def pending(self) -> bool:
@@ -55,10 +56,32 @@ class Pacer:
                 return
             if time.monotonic() >= give_up:
                 raise NotSettled(self.describe(patience))
-            if self._virtual is None or self._waits_for_the_world() or not await self._turn(self._virtual):
+            if not await self._move():
                 await asyncio.sleep(_LOOK)
 
-    async def _calm(self, give_up: float) -> None:
+    async def advance(self, clock: VirtualClock, seconds: float) -> None:
+        """Turn the clock by hand, however long handlers take; but what is decided at a time is settled at it."""
+        target = clock.now() + max(0.0, seconds)
+        await self._calm()
+        await self._settle()
+        while (due := clock.next_due) is not None and due <= target:
+            await clock.step()
+            await self._settle()
+        await clock.advance(target - clock.now())
+
+    async def _settle(self) -> None:
+        while await self._linger():
+            await self._calm()
+
+    async def _linger(self) -> bool:
+        """Settlements are gathered for a moment of real time: let it pass; False where nothing was decided since."""
+        if self._lingered == self._recorder.version:
+            return False
+        self._lingered = self._recorder.version
+        await asyncio.sleep(max((c.plan.capabilities.settle_linger for c in self._consumers), default=0.0))
+        return True
+
+    async def _calm(self, give_up: float = float("inf")) -> None:
         """Until nothing has happened for some turns of the loop."""
         before, quiet = self._state(), 0
         while quiet < _QUIET and time.monotonic() < give_up:
@@ -86,11 +109,17 @@ class Pacer:
 
     # -- the clock
 
-    def _waits_for_the_world(self) -> bool:
-        if self._virtual is None:
-            return True
-        asleep = {context.get(RUN) for context in self._virtual.sleepers}
-        return any(not run.waits and run not in asleep for run in self._recorder.running)
+    async def _move(self) -> bool:
+        """Go on in time; False where nobody but the world outside can."""
+        if self._virtual is None or self._waits_for_the_world(self._virtual):
+            return False
+        return await self._linger() or await self._turn(self._virtual)
+
+    def _waits_for_the_world(self, clock: VirtualClock) -> bool:
+        """A request whose deadline lies before the next timer is over: its handler goes on with something else."""
+        next_timer = 0.0 if clock.next_due is None else clock.next_due - clock.now()
+        waiting = {context.get(RUN) for context in clock.sleepers}.union(self._recorder.asking(next_timer))
+        return any(not run.sending and run not in waiting for run in self._recorder.running)
 
     async def _turn(self, clock: VirtualClock) -> bool:
         """To the next timer, or near to the next message where only delayed ones are left; False without a timer."""
@@ -103,7 +132,7 @@ class Pacer:
     def _next_message(self) -> float | None:
         """When the next delayed message is due, if until then there is nothing to do but to keep the bus open."""
         recorder = self._recorder
-        if recorder.running or recorder.sending or recorder.hooks or recorder.asked:
+        if recorder.running or recorder.sending or recorder.hooks or recorder.asking():
             return None
         if any(queue.in_flight for queue in self._queues()) or any(self._is_slowed(c) for c in self._consumers):
             return None
@@ -126,11 +155,11 @@ class Pacer:
             lines.append(
                 f"  - {self._recorder.sending} calls of the broker's send that wait, for room or for their key"
             )
-        if self._recorder.asked:
-            lines.append(f"  - {len(self._recorder.asked)} requests without a reply")
+        if asking := self._recorder.asking():
+            lines.append(f"  - {len(asking)} requests without a reply")
         if self._recorder.hooks:
             lines.append(f"  - {self._recorder.hooks} on_dead hooks that run")
-        if self._virtual is not None and self._waits_for_the_world():
+        if self._virtual is not None and self._waits_for_the_world(self._virtual):
             lines.append(
                 "A handler that waits for something other than the bus holds the virtual clock:"
                 " let that happen, or turn the clock by hand with `await test.advance(seconds)`."

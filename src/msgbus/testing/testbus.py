@@ -32,6 +32,8 @@ Reply = TypeVar("Reply")
 
 _LEAVE = 1.0  # real seconds that a handler may still run when the block ends, before its grace passes
 
+_AT_ONCE = 0.001  # real seconds after which a publish or a request waits for something
+
 _names = itertools.count(1)
 
 
@@ -132,6 +134,13 @@ class TestBus(Journal):
             await self.clock.advance(1.0)
             await asyncio.sleep(0.001)
 
+    @property
+    def virtual(self) -> VirtualClock:
+        """The clock, where it is virtual. Raises BusError where it is not."""
+        if not isinstance(self.clock, VirtualClock):
+            raise BusError(f"this needs a VirtualClock, the test runs on {type(self.clock).__name__}")
+        return self.clock
+
     # -- doing something
 
     async def publish(
@@ -180,13 +189,13 @@ class TestBus(Journal):
         is skipped in one jump, so a periodic task on the bus's clock runs once in it. Raises NotSettled, which
         says what is pending, after `patience` real seconds, and what a consumer died of.
         """
+        self._check_alive()
         await self._until(lambda: not self._pacer.pending(), patience)
 
     async def advance(self, seconds: float) -> None:
         """Turn the virtual clock by hand, whoever waits for whatever: retries, leases and deadlines come in order."""
-        if not isinstance(self.clock, VirtualClock):
-            raise BusError(f"advance() needs a VirtualClock, this test runs on {type(self.clock).__name__}")
-        await self.clock.advance(seconds)
+        self._check_alive()
+        await self._pacer.advance(self.virtual, seconds)
         self._check_alive()
 
     def override(self, dependency: Callable[..., Any], replacement: Callable[..., Any]) -> None:
@@ -196,7 +205,9 @@ class TestBus(Journal):
     async def _run(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.create_task(work)
         try:
-            await self._until(task.done, None)
+            await asyncio.wait([task], timeout=_AT_ONCE)
+            if not task.done():
+                await self._until(task.done, None)
         except BaseException:
             await _end(task)
             raise
@@ -204,8 +215,10 @@ class TestBus(Journal):
 
     async def _until(self, done: Callable[[], bool], patience: float | None) -> None:
         def is_done() -> bool:
+            if done():
+                return True
             self._check_alive()
-            return done()
+            return False
 
         await self._pacer.until(is_done, self._patience if patience is None else patience)
 
