@@ -1,0 +1,42 @@
+"""What every test of the core may use: a clock that is turned by hand, and brokers that follow a script."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests import scripted as _scripted
+from tests.scripted import HandClock, ScriptedBroker
+
+from msgbus import brokers
+from msgbus.broker import Capabilities
+
+OpenScripted = Callable[..., ScriptedBroker]
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine decides a test."""
+    for name in list(os.environ):
+        if name.upper().startswith("MSGBUS_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    """Time that passes when the test says so."""
+    return HandClock()
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenScripted]:
+    """`scripted(capabilities, name="one")`: a broker that `Bus("scripted://one")` connects to."""
+    monkeypatch.setitem(brokers.BUILT_IN, "scripted", ("tests.scripted", "open_scripted", ""))
+
+    def make(capabilities: Capabilities = _scripted.PLAIN, name: str = "one") -> ScriptedBroker:
+        broker = _scripted.BROKERS[name] = ScriptedBroker(capabilities)
+        return broker
+
+    yield make
+    _scripted.BROKERS.clear()
