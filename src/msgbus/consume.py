@@ -7,7 +7,7 @@ import logging
 
 from msgbus import backoff
 from msgbus.clock import Alarms, Clock
-from msgbus.errors import Disconnected, ReceiverClosed
+from msgbus.errors import Disconnected, ReceiverClosed, Throttled, Unavailable
 from msgbus.link import Link
 from msgbus.plan import Plan
 from msgbus.session import Session
@@ -49,7 +49,7 @@ class Consumer:
             except Disconnected as error:
                 self._say(error)
                 await self.link.restore(generation)
-            except ReceiverClosed as error:
+            except (ReceiverClosed, Throttled, Unavailable) as error:
                 self._say(error)
                 failures += 1
                 await self._clock.sleep(backoff.delay(failures, 0.1, longest=10.0))

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgbus.clock import Alarms, Call
 from msgbus.context import CURRENT
-from msgbus.errors import LeaseLost, Reject, Timeout
+from msgbus.errors import BusError, LeaseLost, Reject, Timeout
 from msgbus.isolated import isolated, resume
 from msgbus.message import Act, Delivery, Settlement
 from msgbus.plan import Plan
@@ -157,10 +157,7 @@ class Workers:
         except Exception as error:
             return await self._give_up(delivery, worker.take_interruption() or error)
         except asyncio.CancelledError:
-            interruption = worker.take_interruption()
-            if interruption is None:
-                raise
-            return await self._give_up(delivery, interruption)
+            return await self._give_up(delivery, _cancelled(worker))
         return Settlement(delivery, _ACK)
 
     async def _give_up(self, delivery: Delivery, error: Exception) -> Settlement | None:
@@ -223,10 +220,7 @@ class Workers:
         except Exception as error:
             results = [worker.take_interruption() or error] * len(batch)
         except asyncio.CancelledError:
-            interruption = worker.take_interruption()
-            if interruption is None:
-                raise
-            results = [interruption] * len(batch)
+            results = [_cancelled(worker)] * len(batch)
         worker.take_interruption()
         return [
             Settlement(delivery, Act.ACK) if error is None else self._failed(delivery, error)
@@ -253,3 +247,13 @@ class Workers:
         except Exception as error:
             return error
         return None
+
+
+def _cancelled(worker: Worker) -> Exception:
+    """What a CancelledError that came out of a handler stands for; it is raised again where the worker must end."""
+    interruption = worker.take_interruption()
+    if interruption is not None:
+        return interruption
+    if worker.task.cancelling():
+        raise  # noqa: PLE0704 - called while the CancelledError is being handled
+    return BusError("the handler raised CancelledError though nobody cancelled it: it awaited something cancelled")

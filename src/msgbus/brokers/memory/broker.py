@@ -13,7 +13,7 @@ from msgbus.brokers.memory.admin import MemoryAdmin
 from msgbus.brokers.memory.hub import Hub, HubOptions
 from msgbus.brokers.memory.queue import MemoryQueue, Stored
 from msgbus.clock import Clock
-from msgbus.errors import BusError, ConfigError, Disconnected, LeaseLost, ReceiverClosed
+from msgbus.errors import BusError, ConfigError, Disconnected, LeaseLost, ReceiverClosed, Refused
 from msgbus.message import Act, Delivery, Outgoing, Receipt, Settlement, Source
 
 _YIELD_EVERY = 100  # sends: a broker that never suspends starves everybody else on the loop
@@ -99,7 +99,9 @@ class MemoryBroker:
         if not self._connected:
             raise Disconnected("the embedded broker is not connected")
         own = self.hub.new_inbox() if source.kind == "reply" else source
-        receiver = MemoryReceiver(self.hub.queue(own), self.hub)
+        if source.kind != "reply" and source.address not in self.hub.queues:
+            raise Refused(f"{source} is not there: with MSGBUS_PROVISION=create it is made at start")
+        receiver = MemoryReceiver(self.hub.queue(own), self.hub, prefetch)
         self._receivers.add(receiver)
         try:
             yield receiver
@@ -113,7 +115,9 @@ class MemoryBroker:
 class MemoryReceiver:
     """A competing consumer of one queue."""
 
-    def __init__(self, queue: MemoryQueue, hub: Hub) -> None:
+    def __init__(self, queue: MemoryQueue, hub: Hub, prefetch: int) -> None:
+        self.unsettled = 0
+        self._prefetch = prefetch
         self.address = queue.source.name if queue.source.kind == "reply" else ""
         self._queue = queue
         self._hub = hub
@@ -122,14 +126,17 @@ class MemoryReceiver:
 
     async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
         """Takes at the last moment, so a cancelled call holds nothing."""
-        self._check_open()
-        if self._stopped:
-            return []
-        batch = self._queue.take(limit, self)
-        if batch or wait <= 0:
+        batch = self._take(limit)
+        if batch or wait <= 0 or self._stopped:
             return batch
         await self._queue.wait(wait)
-        return await self.receive(limit, 0.0)
+        return self._take(limit)
+
+    def _take(self, limit: int) -> list[Delivery]:
+        if self._closed is not None:
+            raise self._closed
+        room = 0 if self._stopped else min(limit, self._prefetch - self.unsettled)
+        return self._queue.take(room, self) if room > 0 else []
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:
         """Each settlement takes effect at once."""
@@ -140,7 +147,7 @@ class MemoryReceiver:
         released: list[Stored] = []
         for settlement in batch:
             stored: Stored = settlement.delivery.token
-            if stored.holder is not self:
+            if stored.delivery is not settlement.delivery or stored.holder is not self:
                 results.append(LeaseLost(f"{queue.source}: the lease ran out"))
                 continue
             if settlement.act is Act.ACK:
@@ -154,6 +161,8 @@ class MemoryReceiver:
             results.append(None)
         if released:
             queue.give_back(released)
+        if self.unsettled + len(batch) >= self._prefetch:  # a `receive` may wait for this
+            queue.wake_all()
         return results
 
     def _settle_failure(self, stored: Stored, settlement: Settlement) -> None:
@@ -169,7 +178,7 @@ class MemoryReceiver:
         """Takes effect at once."""
         results: list[BusError | None] = []
         for delivery in batch:
-            if self._queue.holds(delivery.token, self):
+            if self._queue.holds(delivery, self):
                 self._queue.extend(delivery.token, seconds)
                 results.append(None)
             else:
@@ -185,12 +194,8 @@ class MemoryReceiver:
         """What it holds goes back; every later call says `why`."""
         if self._closed is None:
             self._closed = why
-            self._queue.give_up(stored for stored in self._queue.in_flight if stored.holder is self)
+            self._queue.give_up([stored for stored in self._queue.in_flight if stored.holder is self])
             self._queue.wake_all()
-
-    def _check_open(self) -> None:
-        if self._closed is not None:
-            raise self._closed
 
 
 def _options(url: str) -> HubOptions:

@@ -8,6 +8,7 @@ import itertools
 import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from msgbus.clock import Alarms, Call, Clock
 from msgbus.message import Delivery, Outgoing, Source
@@ -16,13 +17,34 @@ _sequence = itertools.count()
 _by_sequence = operator.attrgetter("sequence")
 
 
+class Holder(Protocol):
+    """Who deliveries are leased to."""
+
+    unsettled: int
+
+
 class Stored:
-    """A message in one queue. The same object is the token of its deliveries; `holder` has its lease, if anybody."""
+    """A message in one queue, and the token of its deliveries.
 
-    holder: object | None
+    In flight it knows the `delivery` that is out and its `holder`: a token of an older lease settles nothing.
+    """
+
+    __slots__ = (
+        "attempt",
+        "deliveries",
+        "delivery",
+        "headers",
+        "holder",
+        "lane",
+        "lease_ends",
+        "out",
+        "sequence",
+        "since",
+    )
+
+    holder: Holder
+    delivery: Delivery | None
     lease_ends: float
-
-    __slots__ = ("attempt", "deliveries", "headers", "holder", "lane", "lease_ends", "out", "sequence", "since")
 
     def __init__(self, out: Outgoing, since: float, lane: str | None) -> None:
         self.out = out
@@ -146,7 +168,10 @@ class MemoryQueue:
         """Until there may be something, or `seconds` are over."""
         waiter: asyncio.Future[None] = self._alarms.loop.create_future()
         self._waiters.append(waiter)
-        if self._wait_alarm is None:  # one for all waiters: a receive may return early with nothing
+        at = self._alarms.now() + seconds
+        if self._wait_alarm is None or at < self._wait_alarm.at:  # one for all: a receive may return early
+            if self._wait_alarm is not None:
+                self._wait_alarm.cancel()
             self._wait_alarm = self._alarms.call(seconds, self._waits_over)
         try:
             await waiter
@@ -173,7 +198,7 @@ class MemoryQueue:
                 waiter.set_result(None)
                 return
 
-    def take(self, limit: int, holder: object) -> list[Delivery]:
+    def take(self, limit: int, holder: Holder) -> list[Delivery]:
         """Up to `limit` messages, leased to `holder`."""
         taken: list[Stored] = []
         ready = self._ready
@@ -211,7 +236,7 @@ class MemoryQueue:
         if not queue:
             del self._lanes[lane]
 
-    def _lease_out(self, taken: Sequence[Stored], holder: object) -> list[Delivery]:
+    def _lease_out(self, taken: Sequence[Stored], holder: Holder) -> list[Delivery]:
         ends = self._clock.now() + self.lease
         source = self.source
         self.in_flight.update(dict.fromkeys(taken))
@@ -220,32 +245,36 @@ class MemoryQueue:
             stored.deliveries += 1
             stored.holder = holder
             stored.lease_ends = ends
-            deliveries.append(
-                Delivery(
-                    stored.out.body,
-                    source,
-                    stored.headers,
-                    stored,
-                    stored.attempt,
-                    stored.deliveries,
-                    stored.lane,
-                    stored.since,
-                )
+            delivery = Delivery(
+                stored.out.body,
+                source,
+                stored.headers,
+                stored,
+                stored.attempt,
+                stored.deliveries,
+                stored.lane,
+                stored.since,
             )
+            stored.delivery = delivery
+            deliveries.append(delivery)
+        holder.unsettled += len(deliveries)
         if self._lease_alarm is None:
-            self._lease_alarm = self._alarms.call(self.lease, self._leases_over)
+            self._arm_lease(self.lease)
         return deliveries
 
     # -- settling
 
-    def holds(self, stored: Stored, holder: object) -> bool:
-        """Whether the lease is still `holder`'s."""
-        return stored.holder is holder
+    @staticmethod
+    def holds(delivery: Delivery, holder: Holder) -> bool:
+        """Whether this delivery's lease is still on, and `holder`'s."""
+        stored: Stored = delivery.token
+        return stored.delivery is delivery and stored.holder is holder
 
     def remove(self, stored: Stored) -> None:
         """It is no longer in flight."""
         del self.in_flight[stored]
-        stored.holder = None
+        stored.delivery = None
+        stored.holder.unsettled -= 1
         if stored.lane is not None:
             self._unlock(stored.lane)
 
@@ -280,15 +309,20 @@ class MemoryQueue:
     def extend(self, stored: Stored, seconds: float) -> None:
         """Have the lease end `seconds` from now."""
         stored.lease_ends = self._clock.now() + seconds
+        if self._lease_alarm is None or stored.lease_ends < self._lease_alarm.at:
+            self._arm_lease(seconds)
+
+    def _arm_lease(self, seconds: float) -> None:
+        if self._lease_alarm is not None:
+            self._lease_alarm.cancel()
+        self._lease_alarm = self._alarms.call(seconds, self._leases_over)
 
     def _leases_over(self) -> None:
-        now = self._clock.now()
-        expired = [stored for stored in self.in_flight if stored.lease_ends <= now]
-        self.give_up(expired)
         self._lease_alarm = None
+        now = self._clock.now()
+        self.give_up(stored for stored in self.in_flight if stored.lease_ends <= now)
         if self.in_flight:
-            earliest = min(stored.lease_ends for stored in self.in_flight)
-            self._lease_alarm = self._alarms.call(earliest - now, self._leases_over)
+            self._arm_lease(min(stored.lease_ends for stored in self.in_flight) - now)
 
     def give_up(self, lapsed: Iterable[Stored]) -> None:
         """Leases that ended unsettled: back to the queue, or dead where they were delivered too often."""
