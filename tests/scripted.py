@@ -20,6 +20,7 @@ Result = Receipt | BusError
 OnSend = Callable[[Sequence[Outgoing]], Awaitable[Sequence[Result]]]
 
 EPOCH = 1_800_000_000.0
+_GATHERED = 0.0015  # seconds: longer than the settle_linger of the embedded broker
 _TURNS = 50  # of the event loop: enough for everything that does not wait for time
 
 PLAIN = Capabilities(
@@ -41,6 +42,13 @@ async def turns(count: int = _TURNS) -> None:
     """Let the event loop do all that needs no time."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def _rest() -> None:
+    """As `turns`, and the moment of real time in which a receiver gathers settlements."""
+    await turns()
+    await asyncio.sleep(_GATHERED)
+    await turns(5)
 
 
 class HandTimer:
@@ -81,7 +89,7 @@ class HandClock:
     async def advance(self, seconds: float) -> None:
         """Let `seconds` pass, timer by timer."""
         end = self._now + seconds
-        await turns()
+        await _rest()
         while (at := self._next()) is not None and at <= end:
             await self._ring(at)
         self._now = end
@@ -89,7 +97,7 @@ class HandClock:
     async def until(self, condition: Callable[[], object], most: float = 600.0) -> None:
         """Let time pass until the condition holds; fails after `most` seconds of this clock."""
         end = self._now + most
-        await turns()
+        await _rest()
         while not condition():
             at = self._next()
             assert at is not None, "nothing is left that could happen, and the condition does not hold"
@@ -98,7 +106,7 @@ class HandClock:
 
     async def run(self) -> None:
         """Let time fly, until this is cancelled."""
-        await turns()
+        await _rest()
         while True:
             if (at := self._next()) is not None:
                 await self._ring(at)
@@ -115,7 +123,7 @@ class HandClock:
         self._now = max(self._now, at)
         if timer.callback is not None:
             timer.callback()
-        await turns()
+        await _rest()
 
 
 @asynccontextmanager
