@@ -132,7 +132,7 @@ async def test_close_forgets_everything() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3000), st.booleans()), max_size=25))
-async def test_each_alarm_rings_once_at_most_a_grain_late_unless_it_is_cancelled(
+async def test_each_alarm_rings_once_at_most_two_grains_late_unless_it_is_cancelled(
     plan: list[tuple[int, int, bool]],
 ) -> None:
     """Each entry: milliseconds until it is set, its delay in milliseconds, and whether it is cancelled at once."""
@@ -151,5 +151,5 @@ async def test_each_alarm_rings_once_at_most_a_grain_late_unless_it_is_cancelled
     for place, (start, delay, cancelled) in enumerate(plan):
         late = [at - (start + delay) / 1000 for at in rung[place]]
         assert len(late) == (0 if cancelled else 1)
-        assert all(-SLIP <= seconds <= GRAIN + SLIP for seconds in late)
+        assert all(-SLIP <= seconds <= 2 * GRAIN + SLIP for seconds in late)
     assert not alarms.pending

@@ -1,9 +1,14 @@
 """TestBus: a service's own bus in a test, as its author would use it."""
 
 import asyncio
+import inspect
+import re
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Literal, assert_type
 
 import pytest
@@ -615,6 +620,19 @@ async def test_runs_in_real_time_where_asked() -> None:
         with pytest.raises(NotSettled, match="the real clock"):
             await test.settled(patience=0.05)
     assert 0.05 <= time.monotonic() - before < 3
+
+
+async def test_the_snippets_of_the_how_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[1] / "docs/how-to/test-your-service.md").read_text()
+    service, *snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    for name, source in (("shop", service), ("test_shop", "\n".join(snippets))):
+        module = ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, module)
+        exec(source, module.__dict__)  # noqa: S102 - our own page
+    tests = [f for name, f in vars(module).items() if name.startswith("test_") and not inspect.signature(f).parameters]
+    assert len(tests) == 4
+    for test in tests:
+        await test()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from msgbus.router import Registration
 from msgbus.testing.records import RUN, Attempt, Outcome, Run, Sent
 from msgbus.topic import Rpc, Topic, type_name
 
-_LATE = 0.006  # seconds that a request's deadline may ring late
+_LATE = 0.011  # seconds that a request's deadline may ring late: twice the grain of Alarms, and rounding
 
 
 class Recorder:
@@ -45,7 +45,7 @@ class Recorder:
         return min(self._dues, default=None)
 
     def asking(self, seconds: float = 0.0) -> list[Run | None]:
-        """Who, as far as is known, still waits for a reply so many seconds from now: a handler, or None for the test."""
+        """Who will still wait for a reply so many seconds from now, if none comes: a handler, or None for the test."""
         then = self.clock.time() + seconds
         return [run for run, until in self._asked.values() if until >= then]
 
