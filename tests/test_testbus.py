@@ -118,8 +118,9 @@ async def test_a_handler_publishes_further_through_the_very_bus_whatever_the_env
         assert (message.key, message.headers["tenant"]) == ("k", "t")
         assert test.messages(INVOICES)[0].causation_id == message.id
         assert bus.settings.prefix == "staging-"
-    assert bus.settings.url == "sqs://"
     assert isinstance(bus.clock, SystemClock)
+    monkeypatch.setenv("MSGBUS_URL", "memory://read-when-needed")
+    assert bus.settings.url == "memory://read-when-needed"
     assert ids(test.handled(ORDERS)) == ["1", "2"]
 
 
