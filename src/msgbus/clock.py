@@ -99,7 +99,7 @@ class Alarms:
 
     def _arm(self, at: float) -> None:
         self._disarm()
-        self.soon = at - self._grain
+        self.soon = at
         self._timer = self._clock.call_later(max(0.0, at - self.now()) + self._grain, self._ring)
 
     def _disarm(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from msgbus import backoff
+from msgbus.broker import Receiver
 from msgbus.clock import Alarms, Clock
 from msgbus.errors import Disconnected, ReceiverClosed, Throttled, Unavailable
 from msgbus.link import Link
@@ -44,8 +45,7 @@ class Consumer:
             try:
                 async with self.link.broker.receiver(self.plan.source, prefetch=self.plan.prefetch) as receiver:
                     failures = 0
-                    self.session = Session(self.plan, receiver, self._clock, self._alarms)
-                    await self.session.run()
+                    await self._run_session(receiver)
             except Disconnected as error:
                 self._say(error)
                 await self.link.restore(generation)
@@ -53,8 +53,13 @@ class Consumer:
                 self._say(error)
                 failures += 1
                 await self._clock.sleep(backoff.delay(failures, 0.1, longest=10.0))
-            finally:
-                self.session = None
+
+    async def _run_session(self, receiver: Receiver) -> None:
+        self.session = Session(self.plan, receiver, self._clock, self._alarms)
+        try:
+            await self.session.run()
+        finally:
+            self.session = None
 
     async def stop(self, grace: float) -> None:
         """Soft, then hard after `grace` seconds; see Session.stop."""

@@ -80,13 +80,17 @@ def opener(capabilities: Capabilities) -> Open | None:
 
 
 def open_delivery(delivery: Delivery) -> None:
-    """Undo every step that `fitter` may have taken; a message without our headers is left as it is."""
+    """Undo every step that `fitter` may have taken; a message without our headers is left as it is.
+
+    Opening twice changes nothing: a delivery may be tried again in hand.
+    """
     if h.PACKED in delivery.headers:
         delivery.headers = _unpack(delivery.headers)
     if delivery.headers.get(h.CONTENT_TYPE, "").startswith(STRUCTURED) or _looks_structured(delivery):
         delivery.headers, delivery.body = unstructure(delivery.headers, delivery.body)
     if delivery.headers.get(h.ENCODING) == "base64":
         delivery.body = _from_base64(delivery.body)
+        delivery.headers = {name: value for name, value in delivery.headers.items() if name != h.ENCODING}
 
 
 def _to_text(out: Outgoing) -> None:

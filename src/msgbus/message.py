@@ -137,7 +137,8 @@ class Act(enum.Enum):
 class Settlement:
     """The core's decision on one delivery.
 
-    `delay`: seconds, for RETRY. `reason`: why, for DEAD. `headers`: what a copy must carry beside the message's
+    `delay`: seconds, for RETRY. `reason`: why, for DEAD. `error`: what the handler raised, if it did.
+    `headers`: what a copy must carry beside the message's
     own headers (attempt, error, origin), for a broker that retries or dead-letters by sending a copy.
     """
 
@@ -146,6 +147,7 @@ class Settlement:
     delay: float = 0.0
     reason: str = ""
     headers: Mapping[str, str] | None = None
+    error: Exception | None = None
 
 
 T_co = TypeVar("T_co", covariant=True)

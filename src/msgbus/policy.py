@@ -57,7 +57,9 @@ class Policy:
             extra=_about(delivery, error),
             exc_info=error,
         )
-        return Settlement(delivery, Act.RETRY, delay, headers=self._history(delivery, delivery.attempt + 1))
+        return Settlement(
+            delivery, Act.RETRY, delay, headers=self._history(delivery, delivery.attempt + 1), error=error
+        )
 
     def dead(self, delivery: Delivery, error: Exception) -> Settlement:
         """Dead-letter it, with all that whoever looks at it later will want to know."""
@@ -77,7 +79,7 @@ class Policy:
             h.ATTEMPTS: str(delivery.attempt),
             h.ORIGIN: _origin(delivery),
         }
-        return Settlement(delivery, Act.DEAD, reason=reason, headers=headers)
+        return Settlement(delivery, Act.DEAD, reason=reason, headers=headers, error=error)
 
     def is_final(self, delivery: Delivery, error: Exception) -> bool:
         """Whether `error` ends it: no further attempt."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgbus.broker import Receiver
 from msgbus.clock import Alarms, Call, Clock
-from msgbus.errors import BusError, LeaseLost, Reject
+from msgbus.errors import BusError, LeaseLost, Reject, Unavailable
 from msgbus.intake import Intake
 from msgbus.lanes import Lanes
 from msgbus.lease import Heartbeat
@@ -47,6 +47,7 @@ class Session:
         self._intake = Intake(plan, receiver, clock, alarms, self.in_hand, self._workers.ready, self._hurry)
         self._settler = Settler(receiver, plan.capabilities, clock, self._settled, alarms.loop)
         self._settle = self._settler.add
+        self._polling: asyncio.Task[None] | None = None
         self._stopping = False
         self._over: asyncio.Future[None] = alarms.loop.create_future()
 
@@ -58,7 +59,7 @@ class Session:
     async def run(self) -> None:
         """Until `stop` has drained it. Raises Disconnected or ReceiverClosed when the receiver died, else a bug."""
         capabilities = self._plan.capabilities
-        self._spawn(self._intake.run(self._take, self._release_late))
+        self._polling = self._spawn(self._intake.run(self._take, self._release_late))
         for _ in range(capabilities.settle_slots):
             self._spawn(self._settler.run())
         if capabilities.lease is not None and capabilities.lease_extends:
@@ -73,11 +74,14 @@ class Session:
         self._stopping = True
         await self._intake.stop()
         self._release_unstarted()
+        give_up = self._alarms.now() + grace
         if not await self._idle_within(grace):
             self._workers.interrupt(Stopped(f"stopped while running, after {grace:g} s of grace"))
             await self._idle_within(_HARD_STOP)
+        if self._polling is not None:  # what it brings must be given back
+            await self._within(max(_HARD_STOP, give_up - self._alarms.now()), self._polling)
         flush = asyncio.ensure_future(self._settler.flush())
-        await asyncio.wait([flush, self._over], timeout=_FLUSH, return_when=asyncio.FIRST_COMPLETED)
+        await self._within(_FLUSH, flush)
         flush.cancel()
         if self._hooks:
             await asyncio.wait(self._hooks, timeout=_HARD_STOP)
@@ -108,38 +112,44 @@ class Session:
 
     def _finish(self, delivery: Delivery, settlement: Settlement | None) -> None:
         if settlement is None:
-            self._forget(delivery)
-        elif settlement.act is _RETRY:
+            self._forget(delivery, is_head=True)
+            return
+        if settlement.act is _RETRY:
             self._retry(settlement)
             return
-        else:
-            self._settle(settlement)
+        self._settle(settlement)
         if delivery.lane is not None and (following := self._lanes.leave(delivery.lane)) is not None:
             self._workers.ready.append(following)  # for the worker that has just finished
 
-    def _forget(self, delivery: Delivery) -> None:
-        """Its lease is lost: there is nothing to settle."""
+    def _forget(self, delivery: Delivery, *, is_head: bool) -> None:
+        """Its lease is lost, so there is nothing to settle. It comes again, and what waits behind it must wait for it."""
         if self.in_hand.pop(delivery, None) is not None:
             self._plan.stats.lost += 1
+        if is_head and delivery.lane is not None:
+            self._release(self._lanes.clear(delivery.lane))
         self._intake.look_again()
 
     def _retry(self, settlement: Settlement) -> None:
         """In place, held in hand, or given back: whichever keeps the order and the broker can."""
         delivery, delay = settlement.delivery, settlement.delay
-        if not self._stopping and (delay <= 0 or self._must_hold(delay)):
+        if not self._stopping and (delay <= 0 or self._must_hold(settlement)):
             delivery.attempt += 1
+            delivery.headers = {**delivery.headers, **(settlement.headers or {})}
             self._held[delivery] = self._alarms.call(delay, lambda: self._resume_held(delivery))
             self._plan.stats.retried += 1
         else:
             self._give_back(settlement)
 
-    def _must_hold(self, delay: float) -> bool:
+    def _must_hold(self, settlement: Settlement) -> bool:
+        """Whether a retry waits in hand: where nothing else keeps the order, or would count as another delivery."""
         capabilities = self._plan.capabilities
         if capabilities.retry_delay is None:
             return True
+        if isinstance(settlement.error, Unavailable):  # retried without a cap, which `max_deliveries` would be
+            return capabilities.lease is None or capabilities.lease_extends
         if not self._plan.source.ordered:
             return False
-        return not capabilities.retry_keeps_order or delay <= self._plan.options.lease.hold
+        return not capabilities.retry_keeps_order or settlement.delay <= self._plan.options.lease.hold
 
     def _resume_held(self, delivery: Delivery) -> None:
         self._held.pop(delivery, None)
@@ -194,49 +204,44 @@ class Session:
         else:
             stats.dead += 1
             for hook in self._plan.on_dead:
-                hooked = self._spawn(_quietly(hook(settlement.delivery, Reject(settlement.reason))))
+                hooked = self._spawn(_quietly(hook(settlement.delivery, settlement.error or Reject(settlement.reason))))
                 self._hooks.add(hooked)
                 hooked.add_done_callback(self._hooks.discard)
 
     def _lost(self, delivery: Delivery, error: Exception) -> None:
         """Its lease can't be kept: cancel its handler, or forget it where it waits."""
         if self._workers.interrupt(error, delivery):
-            return
+            return  # `_finish` is told when the handler has ended
         alarm = self._held.pop(delivery, None)
+        is_head = alarm is not None or delivery in self._workers.ready
         if alarm is not None:
             alarm.cancel()
-        if not isinstance(error, LeaseLost):  # held for too long
-            self._give_back_unstarted(delivery, was_held=alarm is not None)
-            return
-        self._forget(delivery)
-        if alarm is not None and delivery.lane is not None:
-            following = self._lanes.leave(delivery.lane)
-            if following is not None:
-                self._workers.ready.append(following)
-                self._workers.wake()
-
-    def _give_back_unstarted(self, delivery: Delivery, *, was_held: bool) -> None:
-        if not was_held:
-            if delivery not in self._workers.ready:
-                return  # parked in its lane: it goes with the head
+        elif is_head:
             self._workers.ready.remove(delivery)
-        self._give_back(Settlement(delivery, Act.RELEASE))
+        if isinstance(error, LeaseLost):
+            self._forget(delivery, is_head=is_head)
+        elif is_head:  # held for too long, unstarted
+            self._give_back(Settlement(delivery, Act.RELEASE))
 
     # -- tasks and the end
 
     async def _idle_within(self, seconds: float) -> bool:
         """Whether every handler ends within so many seconds."""
         if self._workers.running:
-            idle = asyncio.Event()
-            self._workers.on_idle = lambda: None if self._workers.running else idle.set()
-            alarm = self._alarms.call(seconds, idle.set)
-            waiting = asyncio.ensure_future(idle.wait())
-            either: list[asyncio.Future[Any]] = [waiting, self._over]
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            alarm.cancel()
+            idle: asyncio.Future[None] = self._alarms.loop.create_future()
+            self._workers.on_idle = lambda: None if self._workers.running or idle.done() else idle.set_result(None)
+            await self._within(seconds, idle)
             self._workers.on_idle = None
         return self._workers.running == 0
+
+    async def _within(self, seconds: float, *ends: asyncio.Future[None]) -> None:
+        """Wait for any of them, or for the end of this session, or for so many seconds of the bus's clock."""
+        late: asyncio.Future[None] = self._alarms.loop.create_future()
+        alarm = self._alarms.call(seconds, lambda: None if late.done() else late.set_result(None))
+        try:
+            await asyncio.wait([*ends, self._over, late], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            alarm.cancel()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._alarms.loop.create_task(work)
