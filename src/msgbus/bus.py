@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -13,6 +13,7 @@ from fast_depends import Provider
 
 from msgbus.broker import Difference, Part, TopicSpec
 from msgbus.brokers import open_broker
+from msgbus.claim import BodyStore, fetching, fetching_batch
 from msgbus.clock import Alarms, Clock, SystemClock
 from msgbus.config import Settings, load_settings
 from msgbus.consume import Consumer
@@ -51,8 +52,8 @@ class Bus(Router):
     """Typed publish/subscribe and request/reply over one or several brokers.
 
     `url`: the default broker; without it MSGBUS_URL decides, and memory:// if that is unset. `lifespan(bus)`: an
-    async context manager around the handlers' life. Use it as `async with bus:` to publish and request, or
-    `async with bus.consuming():` to run the handlers too.
+    async context manager around the handlers' life. `store` takes bodies that are too large for the broker. Use it
+    as `async with bus:` to publish and request, or `async with bus.consuming():` to run the handlers too.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Bus(Router):
         middlewares: Sequence[ConsumeMiddleware] = (),
         publish_middlewares: Sequence[PublishMiddleware] = (),
         on_dead: Sequence[OnDead] = (),
+        store: BodyStore | None = None,
         lifespan: Lifespan | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -76,6 +78,7 @@ class Bus(Router):
         self._middlewares = tuple(middlewares)
         self._publish_middlewares = tuple(publish_middlewares)
         self._on_dead = tuple(on_dead)
+        self._store = store
         self._lifespan = lifespan
         self._alarms: Alarms
         self._stamps = Stamps(self.clock.time)
@@ -96,6 +99,23 @@ class Bus(Router):
             if self._given_settings is not None and given:
                 self._settings = self._settings.model_copy(update=given)
         return self._settings
+
+    @contextmanager
+    def exchanged(self, url: str, clock: Clock, publish: PublishMiddleware) -> Iterator[Settings]:
+        """Another broker for everything and another clock, for the length of the block; yields the settings in force.
+
+        `publish` becomes the innermost middleware. For tests, while the bus is closed: TestBus is built on it.
+        """
+        if self._opened:
+            raise BusError("the bus is open already")
+        before = (self._settings, self.clock, self._stamps, self._publish_middlewares)
+        try:
+            self._settings = self.settings.model_copy(update={"url": url, "routes": {}, "provision": "create"})
+            self.clock, self._stamps = clock, Stamps(clock.time)
+            self._publish_middlewares = (*self._publish_middlewares, publish)
+            yield self._settings
+        finally:
+            self._settings, self.clock, self._stamps, self._publish_middlewares = before
 
     # -- life
 
@@ -289,8 +309,9 @@ class Bus(Router):
                 service=self.settings.service,
                 key_of=target.key_of,
                 filter_on=target.filter_on,
-                mandatory=isinstance(target, Topic) and target.require_subscriber,
+                store=self._store,
             )
+            outlet.mandatory = isinstance(target, Topic) and target.require_subscriber
             self._outlets[target] = outlet.through(self._publish_middlewares)
             return outlet
 
@@ -309,7 +330,7 @@ class Bus(Router):
 
     def _reply_outlet(self, link: Link, address: Address, type_: Any, rpc: Rpc[Any, Any]) -> Outlet:
         payloads = Payloads.of(type_, rpc.codec)
-        outlet = Outlet(address, payloads, link, self._stamps, service=self.settings.service)
+        outlet = Outlet(address, payloads, link, self._stamps, service=self.settings.service, store=self._store)
         return outlet.through(self._publish_middlewares)
 
     async def _consumers(self) -> list[Consumer]:
@@ -332,15 +353,24 @@ class Bus(Router):
             capabilities,
             self.clock.time,
             self.dependencies,
-            self._on_dead,
+            (*_own_hook(members), *self._on_dead),
             self.settings.concurrency,
         )
         if isinstance(members[0].target, Rpc):
             self._answer(plan, members[0], members[0].target, link)
+        self._wrap(plan)
+        return plan
+
+    def _wrap(self, plan: Plan) -> None:
+        """From the inside out: the store for large bodies, then the middlewares."""
+        plan.store = self._store
+        if self._store is not None:
+            plan.handle = fetching(self._store, plan.handle)
         plan.handle = compose(self._middlewares, plan.handle)
         if plan.handle_batch is not None:
+            if self._store is not None:
+                plan.handle_batch = fetching_batch(self._store, plan.handle_batch)
             plan.handle_batch = compose_batch(self._middlewares, plan.handle_batch)
-        return plan
 
     def _answer(self, plan: Plan, registration: Registration, rpc: Rpc[Any, Any], link: Link) -> None:
         responder = Responder(
@@ -367,6 +397,11 @@ class Bus(Router):
     def sources(self) -> list[tuple[Source, list[Registration]]]:
         """What the decorated handlers read, with the names that the settings give."""
         return [(source_of(m, self.settings.prefix), m) for m in group_by_place(self.registrations)]
+
+
+def _own_hook(members: Sequence[Registration]) -> tuple[OnDead, ...]:
+    hook = members[0].options.retry.on_dead
+    return (hook,) if hook is not None else ()
 
 
 @asynccontextmanager

@@ -112,8 +112,9 @@ class Alarms:
         self._disarm()
         now = self.now()
         due = [alarm for alarm in self.pending if alarm.at <= now]
-        self.pending.difference_update(due)
         for alarm in sorted(due, key=lambda alarm: alarm.at):
-            alarm.ring()
+            if alarm in self.pending:  # an alarm that has just rung may have cancelled it
+                self.pending.discard(alarm)
+                alarm.ring()
         if self.pending:
             self._arm(min(alarm.at for alarm in self.pending))

@@ -30,6 +30,7 @@ ATTEMPTS = "msgbus-attempts"  # starts of the handler before it was dead-lettere
 ORIGIN = "msgbus-origin"  # where a dead letter comes from: kind, name, group
 PACKED = "msgbus"  # all other headers as one JSON object, where a broker allows few
 ENCODING = "msgbus-encoding"  # "base64": the body had to become text
+CLAIM = "msgbus-claim"  # reference of the stored body, once it was fetched
 REPLY_ERROR = "msgbus-reply-error"  # class name of what the responder raised
 
 FAILURE = (ATTEMPT, FIRST_FAILED, DEAD_REASON, ERROR_TYPE, ERROR, ATTEMPTS, ORIGIN)

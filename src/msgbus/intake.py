@@ -40,7 +40,8 @@ class Intake:
         self._in_hand = in_hand
         self._ready = ready
         self._starving = starving
-        self._window = Window(plan.concurrency, plan.prefetch)
+        batch = plan.options.batch.size if plan.handle_batch is not None else 0
+        self._window = Window(max(plan.concurrency, 2 * batch), plan.prefetch)
         rate = plan.options.limits.rate
         self._rate = Rate(rate) if rate is not None else None
         self._stopping = False

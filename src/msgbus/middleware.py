@@ -65,6 +65,8 @@ class _Meeting:
                 await self._one_less()
 
     async def arrive(self, delivery: Delivery) -> None:
+        if any(delivery is other for other, _ in self._arrived):
+            raise RuntimeError("a middleware called its handler twice for one entry of a batch")
         result: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self._arrived.append((delivery, result))
         await self._one_less()

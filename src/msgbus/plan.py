@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from msgbus.broker import Capabilities
+from msgbus.claim import BodyStore
 from msgbus.envelope import Open
 from msgbus.flow import BreakerState
 from msgbus.message import Delivery, Source
@@ -32,7 +33,8 @@ class Plan:
     """A subscription, ready to run.
 
     `handle` is everything around and including the user's function. `open` undoes the envelope. `last_word` is
-    asked when a failure is final: True says that the requester was told, so the delivery is acknowledged.
+    asked when a failure is final: True says that the requester was told, so the delivery is acknowledged. `store`
+    has the bodies that were too large.
     """
 
     source: Source
@@ -47,4 +49,5 @@ class Plan:
     last_word: Callable[[Delivery, Exception], Awaitable[bool]] | None = None
     breaker: BreakerState | None = None
     on_dead: Sequence[OnDead] = ()
+    store: BodyStore | None = None
     stats: Stats = field(default_factory=Stats)

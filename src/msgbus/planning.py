@@ -100,7 +100,6 @@ def plan_of(
     options = members[0].options
     limits = options.limits
     concurrency = limits.concurrency or concurrency
-    own = (options.retry.on_dead,) if options.retry.on_dead is not None else ()
     stats = Stats()
     batch = members[0].bound.wants_list
     plan = Plan(
@@ -113,7 +112,7 @@ def plan_of(
         prefetch=limits.prefetch or max(4 * concurrency, 2 * options.batch.size if batch else 0),
         open=opener(capabilities),
         breaker=BreakerState(limits.breaker, str(source)) if limits.breaker is not None else None,
-        on_dead=(*own, *on_dead),
+        on_dead=on_dead,
         stats=stats,
     )
     if batch:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from msgbus import headers as h
 from msgbus.batch import Result, wire_size
+from msgbus.claim import BodyStore
 from msgbus.codecs import Codec, Coder
 from msgbus.context import CURRENT
 from msgbus.envelope import fitter
@@ -82,7 +83,7 @@ class Outlet:
         service: str,
         key_of: Callable[[Any], str] | None = None,
         filter_on: Sequence[str] = (),
-        mandatory: bool = False,
+        store: BodyStore | None = None,
     ) -> None:
         self.address = address
         self.link = link
@@ -95,12 +96,14 @@ class Outlet:
             type_: (coder, self._head(coder, name, service)) for type_, (coder, name) in payloads.coders.items()
         }
         self._service = service
-        self._mandatory = mandatory
+        self.mandatory = False  # Refused where nobody subscribes
         self.unrouted = 0
         self._fit = fitter(str(address), capabilities, filter_on)
         sizes = [coder.max_bytes for coder, _ in (*payloads.coders.values(), payloads.fallback)]
-        self._near_limit = min((capabilities.message_bytes or 1 << 62) - _HEADER_ROOM, *sizes)
-        if self._fit is not None:
+        limit = (capabilities.message_bytes or 1 << 62) * (4 if capabilities.binary else 3) // 4
+        self._near_limit = min(limit - _HEADER_ROOM, *sizes)
+        self._store = store
+        if self._fit is not None or store is not None:
             self.send = self._send_fitted
 
     def through(self, middlewares: Sequence[PublishMiddleware]) -> Outlet:
@@ -138,7 +141,7 @@ class Outlet:
         else:
             fitted[KEY] = key
         out = Outgoing(self.address, message_id, body, fitted, key)
-        if headers or delay or options is not None or self._mandatory:
+        if headers or delay or options is not None or self.mandatory:
             self._apply(out, headers, delay, options)
         if len(body) > self._near_limit:
             self._check_size(out, coder)
@@ -167,7 +170,7 @@ class Outlet:
         self, out: Outgoing, headers: Mapping[str, str] | None, delay: float, options: SendOptions | None
     ) -> None:
         out.headers.update(headers or {})
-        out.mandatory = self._mandatory
+        out.mandatory = self.mandatory
         out.delay = delay
         longest = self._capabilities.send_delay
         if delay < 0 or (delay and (longest is None or delay > longest)):
@@ -190,14 +193,22 @@ class Outlet:
         out.headers[h.EXPIRES] = f"{out.expires_at:.3f}"
 
     def _check_size(self, out: Outgoing, coder: Coder) -> None:
-        size, limit = wire_size(out), self._capabilities.message_bytes
-        if limit is not None and size > limit:
+        if self._store is None and self._is_too_large(out):
             raise Refused(
-                f"{self.address}: the message has {size:,} bytes with its headers, this broker takes {limit:,}:"
-                " send a reference to a store instead"
+                f"{self.address}: the message has {self._size(out):,} bytes with its headers, this broker takes"
+                f" {self._capabilities.message_bytes:,}: give the Bus a store for large bodies"
             )
         if len(out.body) > coder.max_bytes:
             raise Refused(f"{self.address}: the body has {len(out.body):,} bytes, the codec allows {coder.max_bytes:,}")
+
+    def _is_too_large(self, out: Outgoing) -> bool:
+        limit = self._capabilities.message_bytes
+        return limit is not None and self._size(out) > limit
+
+    def _size(self, out: Outgoing) -> int:
+        """On the wire; a body that is no text grows by a third where it must be."""
+        is_text = self._capabilities.binary or "json" in out.headers.get(h.CONTENT_TYPE, "")
+        return wire_size(out) + (0 if is_text else len(out.body) // 3 + 4)
 
     def receipt(self, result: Result) -> Receipt:
         """The receipt of an entry, or its error raised; a topic that nobody subscribes to is logged once."""
@@ -222,10 +233,11 @@ class Outlet:
         return receipts
 
     async def _send_fitted(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
-        fit = self._fit
-        assert fit is not None  # noqa: S101 - set together with this method
         for out in batch:
-            fit(out)
+            if self._store is not None and len(out.body) > self._near_limit and self._is_too_large(out):
+                await self._store.put(out)
+            if self._fit is not None:
+                self._fit(out)
         return await self.link.batcher.send(batch)
 
 

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any
 
+from msgbus import headers as h
 from msgbus.broker import Receiver
+from msgbus.claim import BodyStore
 from msgbus.clock import Alarms, Call, Clock
 from msgbus.errors import BusError, LeaseLost, Reject, Unavailable
 from msgbus.intake import Intake
@@ -122,7 +124,7 @@ class Session:
             self._workers.ready.append(following)  # for the worker that has just finished
 
     def _forget(self, delivery: Delivery, *, is_head: bool) -> None:
-        """Its lease is lost, so there is nothing to settle. It comes again, and what waits behind it must wait for it."""
+        """Its lease is lost: nothing to settle. It comes again, and what waits behind it must wait for it."""
         if self.in_hand.pop(delivery, None) is not None:
             self._plan.stats.lost += 1
         if is_head and delivery.lane is not None:
@@ -187,6 +189,8 @@ class Session:
             else:
                 self._count(settlement, None if results is None else results[place])
         self._plan.stats.handled += acknowledged
+        if self._plan.store is not None and self._plan.source.kind == "queue":
+            self._forget_bodies(self._plan.store, batch, results)
         if acknowledged and self._plan.breaker is not None:
             self._plan.breaker.succeeded()
         self._intake.settled(len(batch))
@@ -204,9 +208,22 @@ class Session:
         else:
             stats.dead += 1
             for hook in self._plan.on_dead:
-                hooked = self._spawn(_quietly(hook(settlement.delivery, settlement.error or Reject(settlement.reason))))
-                self._hooks.add(hooked)
-                hooked.add_done_callback(self._hooks.discard)
+                self._afterwards(hook(settlement.delivery, settlement.error or Reject(settlement.reason)))
+
+    def _forget_bodies(
+        self, store: BodyStore, batch: Sequence[Settlement], results: Sequence[BusError | None] | None
+    ) -> None:
+        """Only after the broker has the acknowledgement: a message that comes again needs its body."""
+        for place, settlement in enumerate(batch):
+            accepted = results is None or results[place] is None
+            if accepted and settlement.act is _ACK and h.CLAIM in settlement.delivery.headers:
+                self._afterwards(store.forget(settlement.delivery))
+
+    def _afterwards(self, hook: Awaitable[None]) -> None:
+        """Something to do after a settlement; a stop waits for it."""
+        task = self._spawn(_quietly(hook))
+        self._hooks.add(task)
+        task.add_done_callback(self._hooks.discard)
 
     def _lost(self, delivery: Delivery, error: Exception) -> None:
         """Its lease can't be kept: cancel its handler, or forget it where it waits."""
@@ -274,4 +291,4 @@ async def _quietly(hook: Awaitable[None]) -> None:
     try:
         await hook
     except Exception:
-        log.exception("an on_dead hook failed")
+        log.exception("an on_dead hook, or deleting a stored body, failed")

@@ -10,15 +10,16 @@ from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 from urllib.parse import urlsplit
 
+from fast_depends import Provider
+
 from msgbus.brokers.memory import MemoryBroker
 from msgbus.bus import Bus
 from msgbus.clock import Clock
 from msgbus.config import Settings
 from msgbus.consume import Consumer
 from msgbus.errors import BusError, ConfigError
-from msgbus.ids import Stamps
 from msgbus.message import Receipt
-from msgbus.publish import PublishMiddleware, SendOptions
+from msgbus.publish import SendOptions
 from msgbus.router import Router
 from msgbus.testing.journal import Journal
 from msgbus.testing.recorder import Recorder
@@ -78,7 +79,8 @@ class TestBus(Journal):
         async with AsyncExitStack() as stack:
             if self._leave.is_set():
                 raise BusError("a TestBus is for one block: make another one")
-            settings = stack.enter_context(_exchanged(self.bus, self._url, self.clock, self._recorder.publish))
+            stack.enter_context(_overrides_undone(self.bus.dependencies))
+            settings = stack.enter_context(self.bus.exchanged(self._url, self.clock, self._recorder.publish))
             started = asyncio.get_running_loop().create_future()
             self._prefix = settings.prefix
             self._life = asyncio.create_task(self._live(settings, started), name="msgbus TestBus")
@@ -229,20 +231,12 @@ class TestBus(Journal):
 
 
 @contextmanager
-def _exchanged(bus: Bus, url: str, clock: Clock, publish: PublishMiddleware) -> Iterator[Settings]:
-    """Give a closed bus another broker and clock, and put all back."""
-    if bus.links:
-        raise BusError("the bus is open already: TestBus opens and closes it")
-    before = (bus._settings, bus.clock, bus._stamps, bus._publish_middlewares)
-    overrides = dict(bus.dependencies.overrides)
+def _overrides_undone(provider: Provider) -> Iterator[None]:
+    before = dict(provider.overrides)
     try:
-        settings = bus.settings.model_copy(update={"url": url, "routes": {}, "provision": "create"})
-        bus._settings, bus.clock, bus._stamps = settings, clock, Stamps(clock.time)
-        bus._publish_middlewares = (*before[3], publish)
-        yield settings
+        yield
     finally:
-        bus._settings, bus.clock, bus._stamps, bus._publish_middlewares = before
-        bus.dependencies.overrides = overrides
+        provider.overrides = before
 
 
 def _private(url: str) -> str:

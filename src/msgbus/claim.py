@@ -1,0 +1,113 @@
+"""Claim check: a body that is too large for the broker travels by way of a store, the message carries a pointer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from msgbus import headers as h
+from msgbus.errors import DecodeError, Unavailable
+from msgbus.message import Delivery, Outgoing
+from msgbus.middleware import Handle, HandleBatch
+
+T = TypeVar("T")
+
+POINTER = "application/vnd.msgbus.claim+json"
+"""The content type of DirectoryStore's pointers; other stores have formats of their own."""
+
+
+class BodyStore(Protocol):
+    """Keeps large bodies. Raises Unavailable where it can't be reached: the message is not at fault."""
+
+    async def put(self, out: Outgoing) -> None:
+        """Store the body and put a pointer in its place."""
+        ...
+
+    def holds(self, delivery: Delivery) -> bool:
+        """Whether this delivery is a pointer into this store, not yet fetched."""
+        ...
+
+    async def fetch(self, delivery: Delivery) -> None:
+        """Put the stored body in place of the pointer, and its reference into the header `msgbus-claim`."""
+        ...
+
+    async def forget(self, delivery: Delivery) -> None:
+        """The message was handled and acknowledged, and nobody else gets it: delete the body."""
+        ...
+
+
+def fetching(store: BodyStore, handle: Handle) -> Handle:
+    """Fetch the body first, where the delivery is a pointer."""
+
+    async def fetch_and_handle(delivery: Delivery) -> None:
+        if store.holds(delivery):
+            await store.fetch(delivery)
+        await handle(delivery)
+
+    return fetch_and_handle
+
+
+def fetching_batch(store: BodyStore, handle: HandleBatch) -> HandleBatch:
+    """The same for a batch, all bodies at once; an entry whose body can't be fetched fails alone."""
+
+    async def fetch_and_handle(batch: Sequence[Delivery]) -> Sequence[Exception | None]:
+        pointers = [(place, delivery) for place, delivery in enumerate(batch) if store.holds(delivery)]
+        fetched = await asyncio.gather(*(store.fetch(delivery) for _, delivery in pointers), return_exceptions=True)
+        results: list[Exception | None] = [None] * len(batch)
+        for (place, _), outcome in zip(pointers, fetched, strict=True):
+            if isinstance(outcome, Exception):
+                results[place] = outcome
+        good = [place for place, error in enumerate(results) if error is None]
+        if good:
+            outcomes = await handle([batch[place] for place in good])
+            for place, error in zip(good, outcomes, strict=True):
+                results[place] = error
+        return results
+
+    return fetch_and_handle
+
+
+class DirectoryStore:
+    """Bodies as files in a folder that every process sees: for development, tests and shared disks."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self._folder = Path(folder)
+
+    async def put(self, out: Outgoing) -> None:
+        """Raises Unavailable where the folder can't be written."""
+        await self._run(self._write, out.id, out.body)
+        kind = out.headers.get(h.CONTENT_TYPE, "")
+        out.body = json.dumps({"id": out.id, "bytes": len(out.body), "content_type": kind}).encode()
+        out.headers[h.CONTENT_TYPE] = POINTER
+
+    def holds(self, delivery: Delivery) -> bool:
+        return delivery.headers.get(h.CONTENT_TYPE) == POINTER
+
+    async def fetch(self, delivery: Delivery) -> None:
+        """Raises DecodeError where the pointer is damaged, Unavailable where the file can't be read."""
+        try:
+            pointer = json.loads(delivery.body)
+            reference, kind = Path(pointer["id"]).name, str(pointer["content_type"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DecodeError(f"{delivery.source}: the claim-check pointer is damaged: {error}") from error
+        delivery.body = await self._run((self._folder / reference).read_bytes)
+        delivery.headers = {**delivery.headers, h.CONTENT_TYPE: kind, h.CLAIM: reference}
+
+    async def forget(self, delivery: Delivery) -> None:
+        """Harmless where it is gone already."""
+        await self._run(lambda: (self._folder / delivery.headers[h.CLAIM]).unlink(missing_ok=True))
+
+    def _write(self, name: str, body: bytes) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        part = self._folder / f".{name}"
+        part.write_bytes(body)
+        part.rename(self._folder / name)  # whole or not at all
+
+    async def _run(self, function: Callable[..., T], *arguments: Any) -> T:
+        try:
+            return await asyncio.to_thread(function, *arguments)
+        except OSError as error:
+            raise Unavailable(f"the body store {self._folder} can't be used: {error}") from error
