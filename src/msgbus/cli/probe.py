@@ -1,0 +1,44 @@
+"""What brokers say of themselves without a connection, and which commands they allow."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from msgbus.broker import Capabilities
+from msgbus.brokers import open_broker
+from msgbus.bus import Bus
+from msgbus.cli.output import location
+from msgbus.clock import SystemClock
+from msgbus.errors import ConfigError
+from msgbus.link import Link
+
+
+def capabilities_of(url: str) -> Capabilities | None:
+    """None where only the server can tell. Needs a running event loop. Raises ConfigError for a bad URL."""
+    broker = open_broker(url, SystemClock())
+    try:
+        return broker.capabilities()
+    except ConfigError:
+        raise
+    except Exception:  # "valid after connect": a broker may know nothing before, and fail in a way of its own
+        return None
+
+
+@contextlib.asynccontextmanager
+async def connected(bus: Bus, name: str, purpose: str) -> AsyncIterator[Link]:
+    """The open bus's link for a topic, queue or call; refused where another process can't reach the broker."""
+    url = bus.settings.routes.get(name, bus.settings.url)
+    _refuse_private(url, capabilities_of(url), purpose)
+    async with bus:
+        link = bus.link_for(name)
+        _refuse_private(url, link.broker.capabilities(), purpose)
+        yield link
+
+
+def _refuse_private(url: str, capabilities: Capabilities | None, purpose: str) -> None:
+    if capabilities is not None and not capabilities.shared:
+        raise ConfigError(
+            f"{purpose}: {location(url)} lives inside the process that uses it, so this one would find it empty;"
+            " set MSGBUS_URL to a broker that processes share"
+        )

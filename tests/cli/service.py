@@ -1,0 +1,57 @@
+"""A service as the tests run it: `msgbus run tests.cli.service:bus`. What its handlers do, they log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass
+
+from tests.cli import spool
+
+from msgbus import Bus, Message, Queue, Reject, Rpc, Topic
+
+spool.register()
+log = logging.getLogger("service")
+
+
+@dataclass
+class Job:
+    """`do`: what the handler does."""
+
+    name: str
+    do: str = "nothing"
+
+
+jobs = Queue("jobs", Job)
+news = Topic("news", Job)
+texts = Queue("texts", str)
+blobs = Queue("blobs", bytes)
+echo = Rpc("echo", Job, Job)
+bus = Bus()
+empty = Bus()
+
+
+@bus.consumer(jobs)
+async def work(message: Message[Job]) -> None:
+    """Says what it does; `wait` until cancelled, `die` with the process, `finish` later, `stick` on the loop."""
+    job = message.payload
+    log.info("began", extra={"job": job.name, "attempt": message.attempt})
+    match job.do:
+        case "wait":
+            await asyncio.Event().wait()
+        case "finish":
+            await asyncio.sleep(0.2)
+        case "die":
+            os._exit(7)
+        case "reject":
+            raise Reject("not wanted")
+    log.info("done", extra={"job": job.name})
+
+
+@bus.subscriber(news, group="readers")
+async def read(job: Job) -> None:
+    """Rejects every second one of them."""
+    if job.do == "reject":
+        raise Reject("no news")
+    log.info("read", extra={"job": job.name})

@@ -1,0 +1,243 @@
+"""`msgbus run` as real processes: signals, workers, reload, health, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from tests.cli.process import msgbus, running
+
+SERVICE = "tests.cli.service:bus"
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> dict[str, str]:
+    """The environment of a broker that processes share."""
+    return {"MSGBUS_URL": f"spool://{tmp_path}/spool"}
+
+
+def spooled(shared: dict[str, str], queue: str) -> list[Path]:
+    """The messages that wait there."""
+    return [*Path(shared["MSGBUS_URL"].removeprefix("spool://"), queue).glob("*.json")]
+
+
+async def publish(shared: dict[str, str], *jobs: tuple[str, str]) -> None:
+    """Send jobs, from a process of its own."""
+    lines = "\n".join(json.dumps({"name": name, "do": do}) for name, do in jobs)
+    code, _, err = await msgbus("publish", "tests.cli.service:jobs", "-", environment=shared, given=lines.encode())
+    assert code == 0, err
+
+
+async def test_sigterm_lets_running_handlers_finish(shared: dict[str, str]) -> None:
+    async with running("run", SERVICE, environment=shared) as service:
+        await service.until("consuming", subscriptions=2)
+        await publish(shared, ("slow", "finish"))
+        await service.until("began", job="slow")
+        assert await service.end(signal.SIGTERM) == 0
+        assert service.messages()[-3:] == ["stopping: up to 30 s for running handlers", "done", "stopped"]
+
+
+async def test_a_second_sigint_cancels_them(shared: dict[str, str]) -> None:
+    async with running("run", SERVICE, environment=shared) as service:
+        await service.until("consuming")
+        await publish(shared, ("stuck", "wait"))
+        await service.until("began", job="stuck")
+        service.process.send_signal(signal.SIGINT)
+        await service.until("stopping")
+        assert await service.end(signal.SIGINT) == 0
+        assert "told to stop again: cancelling running handlers" in service.messages()
+    assert len(spooled(shared, "queue+jobs")) == 1  # given back, not lost
+
+
+async def test_the_grace_period_ends_by_itself(shared: dict[str, str]) -> None:
+    async with running("run", SERVICE, "--grace", "0.05", environment=shared) as service:
+        await service.until("consuming")
+        await publish(shared, ("stuck", "wait"))
+        await service.until("began", job="stuck")
+        assert await service.end(signal.SIGTERM) == 0
+        assert service.messages()[-1] == "stopped"
+
+
+async def test_a_consumer_that_dies_is_an_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "doomed.py").write_text(DOOMED)
+    async with running("run", "doomed:bus", cwd=tmp_path) as service:
+        assert await service.end(None) == 1
+        (line,) = [line for line in service.lines if line["message"] == "a consumer died"]
+        assert "ZeroDivisionError: the receiver is broken" in line["exception"]
+
+
+DOOMED = """
+import msgbus
+from msgbus.brokers.memory.broker import MemoryReceiver
+
+bus = msgbus.Bus()
+
+@bus.consumer(msgbus.Queue("jobs", str))
+async def work(job: str) -> None: ...
+
+async def receive(self, limit, wait):
+    raise ZeroDivisionError("the receiver is broken")
+
+MemoryReceiver.receive = receive
+"""
+
+
+async def test_stopped_while_it_connects(tmp_path: Path) -> None:
+    (tmp_path / "unreachable.py").write_text(UNREACHABLE)
+    async with running("run", "unreachable:bus", cwd=tmp_path) as service:
+        await service.until("memory://: can't connect")
+        assert await service.end(signal.SIGTERM) == 0
+
+
+UNREACHABLE = """
+import msgbus
+from msgbus.brokers.memory import MemoryBroker
+
+bus = msgbus.Bus()
+
+@bus.consumer(msgbus.Queue("jobs", str))
+async def work(job: str) -> None: ...
+
+async def connect(self):
+    raise msgbus.Disconnected("nobody is there")
+
+MemoryBroker.connect = connect
+"""
+
+
+async def test_health(shared: dict[str, str]) -> None:
+    async with running("run", SERVICE, "--health", "0", environment=shared) as service:
+        port = (await service.until("serving"))["port"]
+        await service.until("consuming")
+        assert await get(port, "/ready") == (200, {"live": True, "ready": True, "problems": []})
+        assert (await get(port, "/live"))[0] == 200
+        await publish(shared, ("stuck", "wait"))
+        await service.until("began")
+        service.process.send_signal(signal.SIGTERM)
+        await service.until("stopping")
+        assert await get(port, "/ready") == (503, {"live": True, "ready": False, "problems": ["stopping"]})
+        assert (await get(port, "/live"))[0] == 200
+        assert await service.end(signal.SIGTERM) == 0
+
+
+async def get(port: int, path: str) -> tuple[int, dict[str, object]]:
+    """The status and the JSON of a probe."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    return int(head.split()[1]), json.loads(body)
+
+
+async def test_workers_share_the_work_and_are_started_again(shared: dict[str, str]) -> None:
+    async with running("run", SERVICE, "--workers", "2", "--health", "0", environment=shared) as service:
+        port = (await service.until("serving"))["port"]
+        first = (await service.until("worker 1 started"))["worker_pid"]
+        second = (await service.until("worker 2 started"))["worker_pid"]
+        for _ in range(2):
+            await service.until("consuming")
+        assert await get(port, "/ready") == (200, {"live": True, "ready": True, "problems": []})
+        await publish(shared, ("fatal", "die"))
+        ended = await service.until("worker", exit_code=7)
+        again = await service.until(f"worker {ended['worker']} started")
+        assert again["worker_pid"] not in (first, second)
+        await service.until("consuming", pid=again["worker_pid"])
+        assert (await get(port, "/ready"))[0] == 200
+        assert await service.end(signal.SIGTERM) == 0
+        assert service.messages().count("stopped") == 2
+
+
+async def test_workers_do_not_outlive_their_supervisor(shared: dict[str, str]) -> None:
+    async with running("run", SERVICE, "--workers", "2", environment=shared) as service:
+        for _ in range(2):
+            await service.until("consuming")
+        assert await service.end(signal.SIGKILL) == -signal.SIGKILL  # the log ends when its last writer does
+        assert service.messages().count("the supervisor is gone") == 2
+        assert service.messages().count("stopped") == 2
+
+
+async def test_workers_that_can_never_start_end_it(shared: dict[str, str]) -> None:
+    environment = {**shared, "MSGBUS_ROUTES": '{"jobs": "nonsense://"}'}
+    code, _, err = await msgbus("run", SERVICE, "--workers", "2", environment=environment)
+    assert code == 2
+    assert "no broker for the scheme 'nonsense'" in err
+
+
+async def test_workers_are_refused_on_a_broker_inside_the_process() -> None:
+    code, _, err = await msgbus("run", SERVICE, "--workers", "2")
+    assert code == 2
+    assert err == (
+        "error: --workers 2: memory:// lives inside one process, each worker would have messages of its own\n"
+    )
+
+
+async def test_reload(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(RELOADED.format(word="first"))
+    async with running("run", "app:bus", "--reload", cwd=tmp_path) as service:
+        await service.until("first")
+        await service.until("consuming")
+        app.write_text("this is no Python")
+        await service.until("files have changed")
+        await service.until("importing app failed")
+        await service.until("worker 1 ended")
+        app.write_text(RELOADED.format(word="second"))
+        await service.until("second")
+        await service.until("consuming")
+        assert await service.end(signal.SIGINT) == 0
+        assert service.messages()[-1] == "stopped"
+
+
+RELOADED = """
+import logging
+import msgbus
+
+logging.getLogger("app").info("{word}")
+bus = msgbus.Bus()
+
+@bus.consumer(msgbus.Queue("jobs", str))
+async def work(job: str) -> None: ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--workers", "2", "--reload"), "--reload is for development with one process"),
+        (("--health", "localhost"), "write PORT or HOST:PORT"),
+        (("--health", "127.0.0.1:99999"), "with a port of 0 to 65535"),
+    ],
+)
+async def test_what_can_not_be(arguments: tuple[str, ...], message: str) -> None:
+    code, _, err = await msgbus("run", SERVICE, *arguments)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+
+
+async def test_a_taken_port_is_one_line(shared: dict[str, str]) -> None:
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    code, _, err = await msgbus("run", SERVICE, "--health", str(port), environment=shared)
+    server.close()
+    assert code == 2
+    assert f"can't listen on 127.0.0.1:{port}" in err
+
+
+async def test_an_error_is_a_line_of_json_too() -> None:
+    code, _, err = await msgbus("run", "tests.cli.service:empty", "--json-logs")
+    assert code == 2
+    assert json.loads(err)["message"].startswith("tests.cli.service:empty has no handlers")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+async def test_debug_shows_the_traceback() -> None:
+    code, _, err = await msgbus("--debug", "run", "tests.cli.nothing:bus")
+    assert code == 2
+    assert "Traceback" in err
+    assert "there is no module 'tests.cli.nothing'" in err
