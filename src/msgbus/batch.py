@@ -4,53 +4,83 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import Any
 
 from msgbus.broker import Capabilities
-from msgbus.errors import BusError
+from msgbus.errors import BusError, Disconnected, Throttled, Unavailable
 from msgbus.lanes import Lanes
 from msgbus.message import Outgoing, Receipt
 
 Result = Receipt | BusError
 Send = Callable[[Sequence[Outgoing]], Awaitable[Sequence[Result]]]
+Recover = Callable[[Sequence[BusError], int], Awaitable[None]]
+"""`recover(errors, attempt)`: wait until it is worth trying again. Raises BusError where it never will be."""
 
 CAPACITY = 10_000  # entries that may wait for a slot; further callers wait for room
+_RETRYABLE = (Disconnected, Throttled, Unavailable)
 
 
 class _Chunk:
-    """Entries of one call that go out together, and the future that its caller awaits."""
+    """Entries of one call that go out together, and the future that its caller awaits.
 
-    __slots__ = ("bytes", "entries", "key", "results")
+    After a failure in part it holds the failed entries alone; `outcome` has the results of all, `places` where the
+    failed ones belong.
+    """
+
+    __slots__ = ("attempt", "bytes", "count", "entries", "key", "outcome", "places", "results")
 
     def __init__(
         self, entries: Sequence[Outgoing], size: int, key: str | None, loop: asyncio.AbstractEventLoop
     ) -> None:
         self.entries = entries
+        self.count = len(entries)
         self.bytes = size
         self.key = key
+        self.attempt = 0
+        self.outcome: list[Result] | None = None
+        self.places: Sequence[int] = ()
         self.results: asyncio.Future[Sequence[Result]] = loop.create_future()
+
+    def merge(self, results: Sequence[Result]) -> Sequence[BusError]:
+        """Take the results of one attempt; the errors of those that are worth another, which alone remain."""
+        if self.outcome is None:
+            self.outcome, self.places = list(results), range(len(results))
+        else:
+            for place, result in zip(self.places, results, strict=True):
+                self.outcome[place] = result
+        again = [i for i, result in enumerate(results) if isinstance(result, _RETRYABLE)]
+        self.entries = [self.entries[i] for i in again]
+        self.places = [self.places[i] for i in again]
+        return [error for error in results if isinstance(error, _RETRYABLE)]
 
 
 class Batcher:
-    """Gathers what many tasks send to one broker.
+    """Gathers what many tasks send to one broker, and sends again what failed and nothing else.
 
     A call that finds a free slot sends in its own task; otherwise its entries wait and the next free slot takes
     all that fit. Where `send_order` is "gated", at most one unconfirmed entry per ordering key is out. A cancelled
-    call's entries are dropped if they still wait; if they are out, their outcome is unknown.
+    call's entries are dropped if they wait, for a slot or for another attempt; if they are out, their outcome is
+    unknown.
     """
 
-    def __init__(self, send: Send, capabilities: Capabilities, capacity: int = CAPACITY) -> None:
+    def __init__(
+        self, send: Send, capabilities: Capabilities, capacity: int = CAPACITY, recover: Recover | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._send = send
+        self._recover = recover
         self._limit = capabilities.send_batch
         self._limit_bytes = capabilities.send_bytes
-        self._free = capabilities.send_slots
+        self._free = self._slots = capabilities.send_slots
         self._gate: Lanes[_Chunk] | None = Lanes() if capabilities.send_order == "gated" else None
         self._capacity = capacity
         self._waiting: deque[_Chunk] = deque()
         self._queued = 0
         self._room: deque[asyncio.Future[None]] = deque()
-        self._drains: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._quiet: asyncio.Future[None] | None = None
+        self._closing = False
 
     def send(self, batch: Sequence[Outgoing]) -> Awaitable[Sequence[Result]]:
         """Send; one result per entry, in order. Await it at once."""
@@ -61,23 +91,31 @@ class Batcher:
                 return self._enqueue(_Chunk(batch, self._size(batch), None, self._loop))
         return self._send_parts(batch)
 
+    async def close(self, timeout: float) -> None:
+        """Wait until everything that was taken is out; what is not after `timeout` seconds fails."""
+        if self._queued or self._free < self._slots:
+            self._quiet = self._loop.create_future()
+            await asyncio.wait([self._quiet], timeout=timeout)
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        _fail(self._waiting, BusError("the bus was closed before this was sent"))
+
     async def _send_now(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
         self._free -= 1
         try:
-            return await self._send(batch)
+            results = await self._send(batch)
         finally:
-            self._free += 1
-            if self._waiting:
-                self._drain()
-
-    async def close(self, timeout: float) -> None:
-        """Wait until everything that was taken is out; what is not after `timeout` seconds is given up."""
-        if self._drains:
-            await asyncio.wait(self._drains, timeout=timeout)
-        for task in self._drains:
-            task.cancel()
-        if self._drains:
-            await asyncio.wait(self._drains)
+            self._slot_freed()
+        for result in results:
+            if result.__class__ is not Receipt and isinstance(result, _RETRYABLE):
+                chunk = _Chunk(batch, self._size(batch), None, self._loop)
+                self._queued += len(batch)
+                self._conclude(chunk, results)
+                return await chunk.results
+        return results
 
     def _size(self, batch: Sequence[Outgoing]) -> int:
         return 0 if self._limit_bytes is None else sum(map(wire_size, batch))
@@ -102,14 +140,16 @@ class Batcher:
     def _split(self, batch: Sequence[Outgoing]) -> Iterator[_Chunk]:
         if self._gate is not None:  # an entry per chunk, since each waits for its own key
             for entry in batch:
-                yield _Chunk((entry,), wire_size(entry), entry.key, self._loop)
+                yield _Chunk((entry,), self._size((entry,)), entry.key, self._loop)
         else:
-            yield from (
-                _Chunk(part, size, None, self._loop) for part, size in split(batch, self._limit, self._limit_bytes)
-            )
+            for part, size in split(batch, self._limit, self._limit_bytes):
+                yield _Chunk(part, size, None, self._loop)
 
     def _enqueue(self, chunk: _Chunk) -> asyncio.Future[Sequence[Result]]:
         """Have it sent when a slot is free. Cancelling the future takes it back, if it still waits."""
+        if self._closing:
+            _fail([chunk], BusError("the bus is closed"))
+            return chunk.results
         self._queued += len(chunk.entries)
         if self._gate is None or chunk.key is None or self._gate.enter(chunk.key, chunk):
             self._waiting.append(chunk)
@@ -122,24 +162,34 @@ class Batcher:
         self._room.append(waiter)
         await waiter
 
-    def _slot_freed(self) -> None:
-        self._free += 1
-        if self._waiting:
-            self._drain()
-
     def _drain(self) -> None:
-        while self._free and self._waiting:
+        while self._free and self._waiting and not self._closing:
             self._free -= 1
-            task = self._loop.create_task(self._run())
-            self._drains.add(task)
-            task.add_done_callback(self._drains.discard)
+            self._spawn(self._run())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _run(self) -> None:
+        """Holds one slot for as long as something waits."""
         try:
             while chunks := self._take():
                 await self._send_chunks(chunks)
         finally:
             self._slot_freed()
+
+    def _slot_freed(self) -> None:
+        self._free += 1
+        if self._waiting:
+            self._drain()
+        elif self._quiet is not None:
+            self._notice_quiet(self._quiet)
+
+    def _notice_quiet(self, quiet: asyncio.Future[None]) -> None:
+        if not self._queued and self._free == self._slots and not quiet.done():
+            quiet.set_result(None)
 
     def _take(self) -> list[_Chunk]:
         """As many waiting chunks as fit into one batch, without those whose callers went away."""
@@ -148,10 +198,11 @@ class Batcher:
             self._waiting.clear()
         else:
             taken = self._take_some()
-        gone = [chunk for chunk in taken if chunk.results.done()]
-        if not gone:
+        if not any(chunk.results.done() for chunk in taken):
             return taken
-        self._left(gone)
+        for chunk in taken:
+            if chunk.results.done():
+                self._left(chunk)
         return [chunk for chunk in taken if not chunk.results.done()] or self._take()
 
     def _take_some(self) -> list[_Chunk]:
@@ -173,38 +224,70 @@ class Batcher:
         except BusError as error:
             results = [error] * len(batch)
         except BaseException as error:
-            _fail(chunks, error)
+            _fail(chunks, error if isinstance(error, Exception) else BusError("the bus was closed in mid-send"))
+            for chunk in chunks:
+                self._left(chunk)
             raise
-        finally:
-            self._left(chunks)
         start = 0
         for chunk in chunks:
             end = start + len(chunk.entries)
-            if not chunk.results.done():
-                chunk.results.set_result(results[start:end])
+            self._conclude(chunk, results[start:end])
             start = end
 
-    def _left(self, chunks: Sequence[_Chunk]) -> None:
-        """They are no longer here: the next of their keys may go, and there is room for others."""
+    def _conclude(self, chunk: _Chunk, results: Sequence[Result]) -> None:
+        """Hand out the results, or have what failed tried again: nobody else in the batch waits for it."""
+        if chunk.outcome is None and not any(isinstance(r, _RETRYABLE) for r in results if r.__class__ is not Receipt):
+            outcome = results
+        else:
+            errors = chunk.merge(results)
+            if errors and self._recover is not None and not chunk.results.done():
+                self._spawn(self._again(chunk, errors, self._recover))
+                return
+            outcome = chunk.outcome or results
+        if not chunk.results.done():
+            chunk.results.set_result(outcome)
+        self._left(chunk)
+
+    async def _again(self, chunk: _Chunk, errors: Sequence[BusError], recover: Recover) -> None:
+        """After a pause, to the front of the queue; its key stays behind the gate meanwhile."""
+        chunk.attempt += 1
+        try:
+            await recover(errors, chunk.attempt)
+        except BusError as error:
+            self._conclude_all(chunk, error)
+            return
+        except asyncio.CancelledError:
+            self._conclude_all(chunk, BusError("the bus was closed before this was sent again"))
+            raise
+        self._waiting.appendleft(chunk)
+        self._drain()
+
+    def _conclude_all(self, chunk: _Chunk, error: BusError) -> None:
+        ended = chunk.outcome or []
+        for place in chunk.places:
+            ended[place] = error
+        if not chunk.results.done():
+            chunk.results.set_result(ended)
+        self._left(chunk)
+
+    def _left(self, chunk: _Chunk) -> None:
+        """It is no longer here: the next of its key may go, and there is room for others."""
+        self._queued -= chunk.count
         gate = self._gate
-        for chunk in chunks:
-            self._queued -= len(chunk.entries)
-            if gate is not None and chunk.key is not None and (following := gate.leave(chunk.key)) is not None:
-                self._waiting.append(following)
+        if gate is not None and chunk.key is not None and (following := gate.leave(chunk.key)) is not None:
+            self._waiting.append(following)
+        if self._quiet is not None:
+            self._notice_quiet(self._quiet)
         while self._room and self._queued < self._capacity:  # all of them: each looks again, one may be cancelled
             waiter = self._room.popleft()
             if not waiter.done():
                 waiter.set_result(None)
 
 
-def _fail(chunks: Sequence[_Chunk], error: BaseException) -> None:
+def _fail(chunks: Iterable[_Chunk], error: Exception) -> None:
     for chunk in chunks:
-        if chunk.results.done():
-            continue
-        if isinstance(error, Exception):
+        if not chunk.results.done():
             chunk.results.set_exception(error)
-        else:
-            chunk.results.cancel()
 
 
 def wire_size(entry: Outgoing) -> int:

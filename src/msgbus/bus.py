@@ -154,7 +154,6 @@ class Bus(Router):
         self._outlets.clear()
         self._calls.clear()
         self.links = {}
-        self._alarms.close()
 
     @asynccontextmanager
     async def consuming(self) -> AsyncIterator[Self]:

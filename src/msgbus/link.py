@@ -11,19 +11,17 @@ from msgbus.batch import Batcher, Result
 from msgbus.broker import Broker
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Disconnected, Throttled, Unavailable
-from msgbus.message import Outgoing, Receipt
+from msgbus.message import Outgoing
 
 log = logging.getLogger("msgbus.link")
 
 _LAST_SENDS = 5.0  # seconds that sends in flight may take when the link is closed
-_RETRYABLE = (Disconnected, Throttled, Unavailable)
 
 
 class Link:
-    """Keeps a broker connected.
+    """Keeps a broker connected, and says when sending again is worth it.
 
-    `send` returns only final results: entries that were throttled or cut off are sent again, alone, until the
-    caller's deadline cancels it. `failure` is set when the broker refused to be connected to: nothing will help.
+    `failure` is set when the broker refused to be connected to: nothing will help.
     """
 
     def __init__(self, broker: Broker, name: str, clock: Clock) -> None:
@@ -33,20 +31,28 @@ class Link:
         self.failure: BusError | None = None
         self.last_error: BusError | None = None
         self._clock = clock
+        self._dead_generation = -1
         self._connecting: asyncio.Task[None] | None = None
         self._closed = False
-        self.batcher: Batcher
+        self._batcher: Batcher | None = None
+
+    @property
+    def batcher(self) -> Batcher:
+        """Where everything that is sent goes through. Raises BusError where the link is not open."""
+        if self._batcher is None:
+            raise BusError(f"{self.name} is not connected yet")
+        return self._batcher
 
     async def open(self, timeout: float) -> None:
         """Connect for the first time, trying for `timeout` seconds. Raises the broker's own error."""
         give_up = self._clock.now() + timeout
         await self._connect(give_up)
-        self.batcher = Batcher(self.send, self.broker.capabilities())
+        self._batcher = Batcher(self._attempt, self.broker.capabilities(), recover=self._recover)
 
     async def close(self) -> None:
         """Let what was taken go out, for a short while, then disconnect."""
-        if hasattr(self, "batcher"):
-            await self.batcher.close(_LAST_SENDS if self.broker.status().connected else 0.0)
+        if self._batcher is not None:
+            await self._batcher.close(_LAST_SENDS if self.broker.status().connected else 0.0)
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
@@ -54,16 +60,8 @@ class Link:
         await self.broker.close()
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
-        """Send one batch that keeps to the broker's limits."""
-        generation = self.generation
-        try:
-            results = await self.broker.send(batch)
-        except Disconnected as error:
-            return await self._send_again(batch, [error] * len(batch), generation)
-        for result in results:
-            if result.__class__ is not Receipt and isinstance(result, _RETRYABLE):
-                return await self._send_again(batch, list(results), generation)
-        return results
+        """Send through the batcher. Only final results: what is throttled or cut off is tried until it is cancelled."""
+        return await self.batcher.send(batch)
 
     async def restore(self, generation: int) -> None:
         """Wait until there is a connection newer than `generation`; many callers, one reconnect.
@@ -80,29 +78,25 @@ class Link:
                 self._connecting.add_done_callback(self._connected)
             await asyncio.wait([self._connecting])
 
-    async def _send_again(
-        self, batch: Sequence[Outgoing], results: Sequence[Result], generation: int
-    ) -> Sequence[Result]:
-        final = list(results)
-        for attempt in range(1, 1_000_000):
-            failed = [i for i, result in enumerate(final) if isinstance(result, _RETRYABLE)]
-            if not failed:
+    async def _attempt(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
+        if self._dead_generation == self.generation:  # nothing is tried on a connection that is known to be gone
+            await self.restore(self.generation)
+        generation = self.generation
+        try:
+            results = await self.broker.send(batch)
+        except Disconnected as error:
+            results = [error] * len(batch)
+        for result in results:
+            if result.__class__ is Disconnected:
+                self._dead_generation = max(self._dead_generation, generation)
                 break
-            errors = [final[i] for i in failed]
-            await self._wait_to_retry(errors, attempt, generation)
-            generation = self.generation
-            try:
-                again = await self.broker.send([batch[i] for i in failed])
-            except Disconnected as error:
-                again = [error] * len(failed)
-            for i, result in zip(failed, again, strict=True):
-                final[i] = result
-        return final
+        return results
 
-    async def _wait_to_retry(self, errors: Sequence[Result], attempt: int, generation: int) -> None:
-        self.last_error = next(error for error in errors if isinstance(error, BusError))
+    async def _recover(self, errors: Sequence[BusError], attempt: int) -> None:
+        """Until connected, and as long as the broker asked for. Raises where the broker refuses to be connected to."""
+        self.last_error = errors[0]
         if any(isinstance(error, Disconnected) for error in errors):
-            await self.restore(generation)
+            await self.restore(self._dead_generation)
             if attempt == 1:
                 return
         asked = max((e.retry_after or 0.0 for e in errors if isinstance(e, Throttled)), default=0.0)
