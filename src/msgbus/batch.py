@@ -109,13 +109,12 @@ class Batcher:
             results = await self._send(batch)
         finally:
             self._slot_freed()
-        for result in results:
-            if result.__class__ is not Receipt and isinstance(result, _RETRYABLE):
-                chunk = _Chunk(batch, self._size(batch), None, self._loop)
-                self._queued += len(batch)
-                self._conclude(chunk, results)
-                return await chunk.results
-        return results
+        if not _may_fail(results):
+            return results
+        chunk = _Chunk(batch, self._size(batch), None, self._loop)
+        self._queued += chunk.count
+        self._conclude(chunk, results)
+        return await chunk.results
 
     def _size(self, batch: Sequence[Outgoing]) -> int:
         return 0 if self._limit_bytes is None else sum(map(wire_size, batch))
@@ -198,11 +197,10 @@ class Batcher:
             self._waiting.clear()
         else:
             taken = self._take_some()
-        if not any(chunk.results.done() for chunk in taken):
+        gone = [chunk for chunk in taken if chunk.results.done()]
+        if not gone:
             return taken
-        for chunk in taken:
-            if chunk.results.done():
-                self._left(chunk)
+        self._left(gone)
         return [chunk for chunk in taken if not chunk.results.done()] or self._take()
 
     def _take_some(self) -> list[_Chunk]:
@@ -225,28 +223,28 @@ class Batcher:
             results = [error] * len(batch)
         except BaseException as error:
             _fail(chunks, error if isinstance(error, Exception) else BusError("the bus was closed in mid-send"))
-            for chunk in chunks:
-                self._left(chunk)
+            self._left(chunks)
             raise
-        start = 0
-        for chunk in chunks:
-            end = start + len(chunk.entries)
-            self._conclude(chunk, results[start:end])
-            start = end
+        if _may_fail(results):
+            for chunk, own in _shares(chunks, results):
+                self._conclude(chunk, own)
+            return
+        for chunk, own in _shares(chunks, results):
+            if chunk.outcome is not None:  # sent again: its other entries have results already
+                chunk.merge(own)
+            if not chunk.results.done():
+                chunk.results.set_result(chunk.outcome or own)
+        self._left(chunks)
 
     def _conclude(self, chunk: _Chunk, results: Sequence[Result]) -> None:
         """Hand out the results, or have what failed tried again: nobody else in the batch waits for it."""
-        if chunk.outcome is None and not any(isinstance(r, _RETRYABLE) for r in results if r.__class__ is not Receipt):
-            outcome = results
-        else:
-            errors = chunk.merge(results)
-            if errors and self._recover is not None and not chunk.results.done():
-                self._spawn(self._again(chunk, errors, self._recover))
-                return
-            outcome = chunk.outcome or results
+        errors = chunk.merge(results)
+        if errors and self._recover is not None and not chunk.results.done():
+            self._spawn(self._again(chunk, errors, self._recover))
+            return
         if not chunk.results.done():
-            chunk.results.set_result(outcome)
-        self._left(chunk)
+            chunk.results.set_result(chunk.outcome or results)
+        self._left([chunk])
 
     async def _again(self, chunk: _Chunk, errors: Sequence[BusError], recover: Recover) -> None:
         """After a pause, to the front of the queue; its key stays behind the gate meanwhile."""
@@ -268,20 +266,34 @@ class Batcher:
             ended[place] = error
         if not chunk.results.done():
             chunk.results.set_result(ended)
-        self._left(chunk)
+        self._left([chunk])
 
-    def _left(self, chunk: _Chunk) -> None:
-        """It is no longer here: the next of its key may go, and there is room for others."""
-        self._queued -= chunk.count
+    def _left(self, chunks: Sequence[_Chunk]) -> None:
+        """They are no longer here: the next of their keys may go, and there is room for others."""
         gate = self._gate
-        if gate is not None and chunk.key is not None and (following := gate.leave(chunk.key)) is not None:
-            self._waiting.append(following)
+        for chunk in chunks:
+            self._queued -= chunk.count
+            if gate is not None and chunk.key is not None and (following := gate.leave(chunk.key)) is not None:
+                self._waiting.append(following)
         if self._quiet is not None:
             self._notice_quiet(self._quiet)
         while self._room and self._queued < self._capacity:  # all of them: each looks again, one may be cancelled
             waiter = self._room.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _may_fail(results: Sequence[Result]) -> bool:
+    return any([result.__class__ is not Receipt for result in results])  # noqa: C419 - a generator costs more
+
+
+def _shares(chunks: Sequence[_Chunk], results: Sequence[Result]) -> Iterator[tuple[_Chunk, Sequence[Result]]]:
+    """Each chunk with its own part of a batch's results."""
+    start = 0
+    for chunk in chunks:
+        end = start + len(chunk.entries)
+        yield chunk, results[start:end]
+        start = end
 
 
 def _fail(chunks: Iterable[_Chunk], error: Exception) -> None:
