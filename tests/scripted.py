@@ -192,6 +192,7 @@ class ScriptedBroker:
 
     async def connect(self) -> None:
         self.connects += 1
+        self.connected = False
         await self.on_connect()
         self.connected = True
 

@@ -210,7 +210,6 @@ async def test_close_waits_for_what_was_taken() -> None:
     assert wire.ids() == [["0"], ["1"], ["2"]]
 
 
-@pytest.mark.xfail(strict=True, reason="each cancelled drain starts the next one")
 async def test_close_gives_up_what_does_not_end_and_tells_its_callers() -> None:
     wire = Wire()
     batcher = Batcher(wire.send, replace(PLAIN, send_slots=1, send_batch=1))

@@ -107,7 +107,6 @@ async def test_a_settlement_that_finds_the_connection_gone_reopens_the_receiver(
     assert broker.connects == 2
 
 
-@pytest.mark.xfail(strict=True, reason="only Disconnected and ReceiverClosed are waited out when a receiver opens")
 async def test_a_receiver_that_is_throttled_when_it_opens_is_opened_again(
     clock: HandClock, scripted: OpenScripted
 ) -> None:

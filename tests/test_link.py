@@ -162,7 +162,6 @@ async def test_a_reconnect_that_is_refused_fails_those_who_wait_and_shows_in_hea
         assert "wrong password" in " ".join(health.problems)
 
 
-@pytest.mark.xfail(strict=True, reason="restore raises for the whole batch, receipts included")
 async def test_what_was_accepted_stays_accepted_when_the_rest_can_t_be_sent(
     clock: HandClock, scripted: OpenScripted
 ) -> None:
@@ -200,7 +199,6 @@ async def test_a_publish_times_out_while_the_broker_is_away(clock: HandClock, sc
         assert clock.now() - began <= 7.2
 
 
-@pytest.mark.xfail(strict=True, reason="the results of a gathered batch are kept back until its last entry is done")
 async def test_a_throttled_entry_does_not_hold_up_the_receipts_of_others(
     clock: HandClock, scripted: OpenScripted
 ) -> None:
@@ -223,7 +221,6 @@ async def test_a_throttled_entry_does_not_hold_up_the_receipts_of_others(
     flies.cancel()
 
 
-@pytest.mark.xfail(strict=True, reason="the link goes on with a gathered batch whatever became of its callers")
 async def test_an_entry_whose_publisher_went_away_is_not_sent_again(clock: HandClock, scripted: OpenScripted) -> None:
     broker = scripted()
     bus = Bus("scripted://one", clock=clock)
@@ -244,7 +241,6 @@ async def test_an_entry_whose_publisher_went_away_is_not_sent_again(clock: HandC
     flies.cancel()
 
 
-@pytest.mark.xfail(strict=True, reason="a drain starts after close, and the deadlines are gone with the alarms")
 async def test_closing_the_bus_ends_every_publish_of_other_tasks(clock: HandClock, scripted: OpenScripted) -> None:
     """As a broker that is blocked and answers nothing."""
     broker = scripted()

@@ -196,7 +196,6 @@ async def test_a_handler_that_turns_its_cancellation_into_another_error_failed_b
     assert "ran longer than" in str(seen[0])
 
 
-@pytest.mark.xfail(strict=True, reason="its worker ends without a word, and the delivery stays in hand for ever")
 async def test_a_handler_that_awaits_something_cancelled_fails_and_its_worker_goes_on(clock: HandClock) -> None:
     """As a client library does whose pool is closed: CancelledError, and nobody cancelled the handler."""
     bus = Bus(clock=clock)

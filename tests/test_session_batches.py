@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import pytest
 from tests.conftest import OpenScripted
 from tests.models import LINE, WORK, Order, orders
 from tests.scripted import PLAIN, HandClock, consuming, delivery
@@ -24,7 +23,6 @@ def body(order_id: str) -> bytes:
     return b'{"order_id": "' + order_id.encode() + b'"}'
 
 
-@pytest.mark.xfail(strict=True, reason="the window starts at twice the concurrency and narrows: less than a batch")
 async def test_a_batch_gathers_up_to_its_size(clock: HandClock, scripted: OpenScripted) -> None:
     broker = scripted(replace(PLAIN, receive_batch=100))
     broker.feed("work", *(delivery(SOURCE, str(i), body(str(i))) for i in range(25)))
@@ -235,7 +233,6 @@ async def test_middlewares_see_each_entry_and_may_skip_or_fail_it(clock: HandClo
     assert log == ["a done", "b failed inside"]
 
 
-@pytest.mark.xfail(strict=True, reason="the second call waits for ever, and with it the worker")
 async def test_a_middleware_that_calls_its_handler_twice_is_told_so_and_nothing_hangs(clock: HandClock) -> None:
     async def again(delivery: Delivery, handle: Handle) -> None:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 from tests.conftest import OpenScripted
 from tests.models import LINE, Order
 from tests.scripted import PLAIN, HandClock, consuming, delivery
@@ -163,7 +162,6 @@ async def test_a_dead_head_lets_its_followers_go(clock: HandClock) -> None:
     assert log == ["1", "2", "3"]
 
 
-@pytest.mark.xfail(strict=True, reason="its follower is started, and passes it")
 async def test_a_head_whose_lease_is_lost_takes_its_followers_with_it(clock: HandClock, scripted: OpenScripted) -> None:
     """The broker will deliver the head again: whoever starts a follower now has passed it."""
     broker = scripted(replace(KEEPS, lease=30.0, lease_extends=True))
@@ -185,7 +183,6 @@ async def test_a_head_whose_lease_is_lost_takes_its_followers_with_it(clock: Han
     assert broker.acts() == [(Act.RELEASE, "a2")]
 
 
-@pytest.mark.xfail(strict=True, reason="its follower is started, and passes it")
 async def test_a_held_head_whose_lease_is_lost_takes_its_followers_with_it(
     clock: HandClock, scripted: OpenScripted
 ) -> None:

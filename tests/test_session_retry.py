@@ -69,7 +69,6 @@ async def test_the_dead_letter_has_the_time_of_the_first_failure(clock: HandCloc
     assert float(dead.headers[h.FIRST_FAILED]) == pytest.approx(times[0], abs=0.01)
 
 
-@pytest.mark.xfail(strict=True, reason="a held retry does not remember FIRST_FAILED")
 async def test_held_retries_keep_the_time_of_the_first_failure_too(clock: HandClock, scripted: OpenScripted) -> None:
     broker = scripted(HOLDS)
     broker.feed("work", delivery(SOURCE, "1", BODY))
@@ -151,7 +150,6 @@ async def test_retry_later_and_reject(clock: HandClock) -> None:
     assert dead.headers[h.ATTEMPTS] == "1"
 
 
-@pytest.mark.xfail(strict=True, reason="each native retry counts as a delivery, and max_deliveries ends it")
 async def test_unavailable_is_retried_for_as_long_as_it_takes(clock: HandClock) -> None:
     bus = Bus(clock=clock)
     starts = 0
@@ -231,7 +229,6 @@ async def test_on_dead_hooks_are_told_once_the_dead_letter_is_written(clock: Han
     assert sorted(told) == [("every", receipt.id, "bad order", -1), ("own", receipt.id, "bad order", 1)]
 
 
-@pytest.mark.xfail(strict=True, reason="the hook gets a Reject with the text")
 async def test_an_on_dead_hook_gets_what_the_handler_raised(clock: HandClock) -> None:
     told: list[Exception] = []
 
@@ -295,7 +292,6 @@ async def test_a_refused_dead_letter_is_tried_again_where_the_message_can_t_go_b
     assert bus.consumers[0].plan.stats.dead == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the envelope is opened again at each attempt, base64 decoded twice")
 async def test_an_in_place_retry_on_a_broker_whose_bodies_are_text_sees_the_same_body(
     clock: HandClock, scripted: OpenScripted
 ) -> None:

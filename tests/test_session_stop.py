@@ -108,7 +108,6 @@ async def test_held_retries_go_back_on_stop(clock: HandClock) -> None:
     assert log == ["1 attempt 1", "1 attempt 2", "2 attempt 1"]
 
 
-@pytest.mark.xfail(strict=True, reason="Session.stop cancels a receive that is on its way instead of awaiting it")
 async def test_what_a_receive_brings_after_the_stop_is_released_unstarted(
     clock: HandClock, scripted: OpenScripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +138,6 @@ async def test_what_a_receive_brings_after_the_stop_is_released_unstarted(
     assert broker.acts() == [(Act.RELEASE, "late")]
 
 
-@pytest.mark.xfail(strict=True, reason="Consumer.stop asks the dead session, and its task waits for a connection")
 async def test_a_stop_while_the_broker_is_away_ends(clock: HandClock, scripted: OpenScripted) -> None:
     broker = scripted()
     bus = Bus("scripted://one", clock=clock)
