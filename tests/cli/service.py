@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.cli import spool
 
@@ -34,14 +35,14 @@ empty = Bus()
 
 @bus.consumer(jobs)
 async def work(message: Message[Job]) -> None:
-    """Says what it does; `wait` until cancelled, `die` with the process, `finish` later, `stick` on the loop."""
+    """Says what it does; `wait` until cancelled, `finish` when told to, `die` with the process, `reject` it."""
     job = message.payload
     log.info("began", extra={"job": job.name, "attempt": message.attempt})
     match job.do:
         case "wait":
             await asyncio.Event().wait()
         case "finish":
-            await asyncio.sleep(0.2)
+            await asyncio.to_thread(Path(job.name).read_bytes)  # a pipe: until the test writes to it
         case "die":
             os._exit(7)
         case "reject":

@@ -32,12 +32,17 @@ async def publish(shared: dict[str, str], *jobs: tuple[str, str]) -> None:
     assert code == 0, err
 
 
-async def test_sigterm_lets_running_handlers_finish(shared: dict[str, str]) -> None:
+async def test_sigterm_lets_running_handlers_finish(shared: dict[str, str], tmp_path: Path) -> None:
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
     async with running("run", SERVICE, environment=shared) as service:
         await service.until("consuming", subscriptions=2)
-        await publish(shared, ("slow", "finish"))
-        await service.until("began", job="slow")
-        assert await service.end(signal.SIGTERM) == 0
+        await publish(shared, (pipe, "finish"))
+        await service.until("began", job=pipe)
+        service.process.send_signal(signal.SIGTERM)
+        await service.until("stopping")
+        await asyncio.to_thread(Path(pipe).write_bytes, b"go on")
+        assert await service.end(None) == 0
         assert service.messages()[-3:] == ["stopping: up to 30 s for running handlers", "done", "stopped"]
 
 
