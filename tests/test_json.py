@@ -156,7 +156,6 @@ def test_a_large_integer_is_json() -> None:
     st.from_regex(r"-?(0|[1-9][0-9]{0,320})(\.[0-9]{1,5})?([eE][+-]?[0-9]{1,5})?", fullmatch=True)
     | st.sampled_from(["NaN", "Infinity", "-Infinity", '"NaN"', '"Infinity"', '"-inf"', '"1e999"'])
 )
-@pytest.mark.xfail(strict=True, reason="the search for exponents misses 1e0999 and long mantissas")
 @example("1e0999")
 @example("1" + "0" * 400)
 @example("1" + "0" * 300 + "e99")
@@ -179,7 +178,6 @@ def test_words_that_look_like_them_are_harmless() -> None:
     assert round_trip(Model, value) == value
 
 
-@pytest.mark.xfail(strict=True, reason="an enum refers to its class and back: RecursionError")
 @pytest.mark.parametrize("note", [None, "information about finance"])
 def test_an_enum_beside_them_is_harmless(note: str | None) -> None:
     value = Coloured(note=note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -45,6 +46,8 @@ def fetching(store: BodyStore, handle: Handle) -> Handle:
     async def fetch_and_handle(delivery: Delivery) -> None:
         if store.holds(delivery):
             await store.fetch(delivery)
+        else:
+            _without_claim(delivery)
         await handle(delivery)
 
     return fetch_and_handle
@@ -54,6 +57,8 @@ def fetching_batch(store: BodyStore, handle: HandleBatch) -> HandleBatch:
     """The same for a batch, all bodies at once; an entry whose body can't be fetched fails alone."""
 
     async def fetch_and_handle(batch: Sequence[Delivery]) -> Sequence[Exception | None]:
+        for delivery in batch:
+            _without_claim(delivery)
         pointers = [(place, delivery) for place, delivery in enumerate(batch) if store.holds(delivery)]
         fetched = await asyncio.gather(*(store.fetch(delivery) for _, delivery in pointers), return_exceptions=True)
         results: list[Exception | None] = [None] * len(batch)
@@ -68,6 +73,12 @@ def fetching_batch(store: BodyStore, handle: HandleBatch) -> HandleBatch:
         return results
 
     return fetch_and_handle
+
+
+def _without_claim(delivery: Delivery) -> None:
+    """A reference that a producer wrote must not decide what is deleted."""
+    if h.CLAIM in delivery.headers:
+        delivery.headers = {name: value for name, value in delivery.headers.items() if name != h.CLAIM}
 
 
 class DirectoryStore:
@@ -90,21 +101,26 @@ class DirectoryStore:
         """Raises DecodeError where the pointer is damaged, Unavailable where the file can't be read."""
         try:
             pointer = json.loads(delivery.body)
-            reference, kind = Path(pointer["id"]).name, str(pointer["content_type"])
+            reference, kind = str(pointer["id"]), str(pointer["content_type"])
         except (ValueError, KeyError, TypeError) as error:
             raise DecodeError(f"{delivery.source}: the claim-check pointer is damaged: {error}") from error
-        delivery.body = await self._run((self._folder / reference).read_bytes)
+        delivery.body = await self._run(self._file(reference).read_bytes)
         delivery.headers = {**delivery.headers, h.CONTENT_TYPE: kind, h.CLAIM: reference}
 
     async def forget(self, delivery: Delivery) -> None:
         """Harmless where it is gone already."""
-        await self._run(lambda: (self._folder / delivery.headers[h.CLAIM]).unlink(missing_ok=True))
+        await self._run(lambda: self._file(delivery.headers[h.CLAIM]).unlink(missing_ok=True))
+
+    def _file(self, reference: str) -> Path:
+        """Inside the folder, whatever the reference says: it may come from another service."""
+        return self._folder / (re.sub(r"[^A-Za-z0-9_-]", "_", reference) or "_")
 
     def _write(self, name: str, body: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        part = self._folder / f".{name}"
+        whole = self._file(name)
+        part = whole.with_suffix(".part")
         part.write_bytes(body)
-        part.rename(self._folder / name)  # whole or not at all
+        part.rename(whole)  # whole or not at all
 
     async def _run(self, function: Callable[..., T], *arguments: Any) -> T:
         try:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import pydantic_core
 
 from msgbus import headers as h
 from msgbus.broker import Capabilities
@@ -86,8 +89,11 @@ def open_delivery(delivery: Delivery) -> None:
     """
     if h.PACKED in delivery.headers:
         delivery.headers = _unpack(delivery.headers)
-    if delivery.headers.get(h.CONTENT_TYPE, "").startswith(STRUCTURED) or _looks_structured(delivery):
+    if delivery.headers.get(h.CONTENT_TYPE, "").startswith(STRUCTURED):
         delivery.headers, delivery.body = unstructure(delivery.headers, delivery.body)
+    elif _looks_structured(delivery):
+        with contextlib.suppress(DecodeError):  # then it only looked like it
+            delivery.headers, delivery.body = unstructure(delivery.headers, delivery.body)
     if delivery.headers.get(h.ENCODING) == "base64":
         delivery.body = _from_base64(delivery.body)
         delivery.headers = {name: value for name, value in delivery.headers.items() if name != h.ENCODING}
@@ -143,13 +149,13 @@ def _unpack(headers: Mapping[str, str]) -> dict[str, str]:
 
 def structure(out: Outgoing) -> None:
     """Put headers and body into one CloudEvents JSON object. JSON data is inlined as it is, byte for byte."""
-    event = {_ATTRIBUTES[name]: value for name, value in out.headers.items() if name in _ATTRIBUTES}
-    event.setdefault("specversion", "1.0")
+    event = {"specversion": "1.0"}  # first: an envelope without headers is known by how it begins
+    event |= {_ATTRIBUTES[name]: value for name, value in out.headers.items() if name in _ATTRIBUTES}
     if rest := {name: value for name, value in out.headers.items() if name not in _ATTRIBUTES}:
         event[_REST] = json.dumps(rest, separators=(",", ":"))
     head = json.dumps(event, separators=(",", ":")).encode()[:-1]
     kind = out.headers.get(h.CONTENT_TYPE, "")
-    if "json" in kind and out.body:
+    if "json" in kind and _is_json(out.body):
         data = b',"data":' + out.body
     elif kind.startswith("text/") and _is_plain(out.body):
         data = b',"data":' + json.dumps(out.body.decode()).encode()
@@ -159,9 +165,19 @@ def structure(out: Outgoing) -> None:
     out.headers = {h.CONTENT_TYPE: STRUCTURED}
 
 
+def _is_json(body: bytes) -> bool:
+    """Whether it can be inlined: a `bytes` payload may only claim to be JSON."""
+    try:
+        pydantic_core.from_json(body)
+        body.decode()
+    except ValueError:
+        return False
+    return True
+
+
 def _looks_structured(delivery: Delivery) -> bool:
     """Where there are no headers at all, our envelope is known by its first bytes."""
-    return not delivery.headers and delivery.body.startswith(b'{"') and b'"specversion":"1.0"' in delivery.body
+    return not delivery.headers and delivery.body.startswith(b'{"specversion":"1.0"')
 
 
 def unstructure(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, str], bytes]:

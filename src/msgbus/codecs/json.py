@@ -5,6 +5,7 @@ NaN and Infinity are no JSON (RFC 8259, section 6): they are refused both ways u
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -17,7 +18,8 @@ from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError
 from msgbus.codecs import RAW, Coder
 from msgbus.errors import ConfigError
 
-_MAY_BE_INFINITE = re.compile(rb"(?i)nan|inf|e\+?[1-9]\d\d")
+# Names, exponents of 100 and more, and so many digits that a small exponent is enough (the largest float is 1.8e308).
+_MAY_BE_INFINITE = re.compile(rb"(?i)nan|inf|e\+?0*[1-9]\d\d|\d{200}")
 _DEPTH = 200  # what pydantic-core's parser allows
 
 
@@ -93,6 +95,7 @@ def _is_struct(type_: Any) -> bool:
 
 def _msgspec(type_: Any) -> _Compiled:
     msgspec: Any = sys.modules["msgspec"]
+
     def accepts(value: object) -> bool:
         return isinstance(value, type_)
 
@@ -156,7 +159,9 @@ def _children(value: Any) -> Iterable[tuple[object, Any]]:
         return enumerate(value)
     if fields := getattr(value, "__struct_fields__", None):
         return [(name, getattr(value, name)) for name in fields]
-    return getattr(value, "__dict__", {}).items()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    return value.__dict__.items() if isinstance(value, BaseModel) else ()
 
 
 def _limited_depth(decode: Callable[[bytes], Any], limit: int) -> Callable[[bytes], Any]:
