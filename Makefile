@@ -24,13 +24,15 @@ $(STAMP)-%: pyproject.toml | $(VENV)/bin/python
 demo: $(STAMP)-demo
 	$(RUN) -m examples.shop.demo
 
-check: $(STAMP)-check $(STAMP)-test
+check: $(STAMP)-check $(STAMP)-test $(STAMP)-bench
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(RUN) -m pyright
 
+# Servers that can't be installed here are said by the tests that need them, so a failure is no reason to stop.
 test: check
+	-$(RUN) -m tests.servers install
 	$(RUN) -m coverage erase
 	$(RUN) -m coverage run -m pytest
 	$(RUN) -m coverage combine --quiet

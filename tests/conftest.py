@@ -12,6 +12,8 @@ from tests.scripted import HandClock, ScriptedBroker
 from msgbus import brokers
 from msgbus.broker import Capabilities
 
+pytest_plugins = ["tests.servers.fixtures"]
+
 OpenScripted = Callable[..., ScriptedBroker]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from benchmarks.core.harness import Run
-from msgbus import Bus, Limits, Topic
+from msgbus import Bus, Limits, Topic, brokers
 from msgbus.broker import Receiver
 from msgbus.brokers.memory import MemoryBroker
 from msgbus.message import Settlement, Source
@@ -60,8 +60,6 @@ class Setup:
         limits: Limits | None = None,
         **bus: Any,
     ) -> None:
-        from msgbus import brokers
-
         self.payload = payload
         kind = type(payload)
         self.topic: Topic[Any] = Topic("bench", kind, key="customer_id", ordered=lanes)

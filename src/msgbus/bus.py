@@ -222,7 +222,7 @@ class Bus(Router):
         out = outlet.prepare(payload, key, headers, delay, options)
         with Deadline(self._alarms, timeout or self._timeout, outlet.address):
             (result,) = await outlet.send((out,))
-        return result if result.__class__ is Receipt and not result.unrouted else outlet.receipt(result)
+        return result if type(result) is Receipt and not result.unrouted else outlet.receipt(result)
 
     async def publish_many(
         self,
@@ -262,7 +262,7 @@ class Bus(Router):
         out = outlet.prepare(payload, key, headers, delay, options)
         with Deadline(self._alarms, timeout or self._timeout, outlet.address):
             (result,) = await outlet.send((out,))
-        return result if result.__class__ is Receipt and not result.unrouted else outlet.receipt(result)
+        return result if type(result) is Receipt and not result.unrouted else outlet.receipt(result)
 
     async def request(
         self,

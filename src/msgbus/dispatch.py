@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from fast_depends import Provider, inject
 from fast_depends.dependencies.model import Dependant
+from pydantic import ValidationError
 
 from msgbus import headers as h
 from msgbus.codecs import Codec, Coder
@@ -183,11 +184,10 @@ def _single(what: str, coder: Coder) -> Decode:
 
 def _explain(what: str, expected: str, kind: str, error: Exception) -> str:
     got = f" (content-type {kind!r})" if kind != expected else ""
-    entries = getattr(error, "errors", None)
-    if callable(entries):  # pydantic's ValidationError
+    if isinstance(error, ValidationError):
         fields = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}"
-            for e in entries(include_url=False, include_input=False, include_context=False)
+            for e in error.errors(include_url=False, include_input=False, include_context=False)
         )
         return f"{what}: the body is no valid {expected}{got}: {fields}"
     return f"{what}: the body is no valid {expected}{got}: {error}"
