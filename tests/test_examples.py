@@ -1,4 +1,4 @@
-"""Every example runs as its reader would run it, and prints what it should. The demo too."""
+"""Every example runs as its reader would run it, and prints what it should. The demo too, and it notices losses."""
 
 import os
 import re
@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from examples.shop.demo.tally import Tally
+
+from msgbus import Delivery, Outgoing
+from msgbus import headers as h
+from msgbus.message import Address, Source
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,10 +92,10 @@ Lines are compared as a set where handlers run side by side (UNORDERED).
 UNORDERED = {"01_hello", "02_retries_and_dead_letters", "07_routers"}
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """As in a fresh shell: no setting of this machine, and warnings are errors."""
     environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("MSGBUS_")}
-    environment |= {"PYTHONUTF8": "1", "COLUMNS": "120"}
+    environment |= {"PYTHONUTF8": "1", "COLUMNS": "120", **variables}
     command = [sys.executable, "-W", "error", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=50, check=False)
 
@@ -117,3 +122,107 @@ def test_every_example_is_run() -> None:
 def test_the_tests_of_the_testing_example_pass() -> None:
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "examples/10_testing.py")
     assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+# -- the demo
+
+
+def summary_of(printed: str) -> dict[str, list[int]]:
+    """The rows of the closing table: a name, and a number per subscription (-1 where there is none)."""
+    rows = re.findall(r"^ ([a-z][a-z -]+?)  +([\d,]+|-) +([\d,]+|-) +([\d,]+|-) *$", printed, re.MULTILINE)
+    return {name: [-1 if n == "-" else int(n.replace(",", "")) for n in numbers] for name, *numbers in rows}
+
+
+def test_the_demo_loses_nothing_and_says_so() -> None:
+    done = run("-m", "examples.shop.demo", "--seconds", "2", "--plain")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    rows = summary_of(done.stdout)
+    assert min(rows["sent"]) > 300
+    assert rows["handled"] == rows["sent"]
+    assert rows["lost"] == rows["handled twice"] == rows["dead in the end"] == [0, 0, 0]
+    assert rows["out of order"] == [0, 0, -1]
+    assert rows["retried"][0] > 0
+    assert rows["redriven and handled"] == rows["dead-lettered"]
+    assert rows["dead-lettered"][1] > 0
+    asked, *outcomes = (
+        int(n.replace(",", "")) for n in re.findall(r"([\d,]+) (?:asked|answered|refused|late)", done.stdout)
+    )
+    assert asked == sum(outcomes) > 0
+    assert "lost 0, out of order 0" in done.stdout
+
+
+def test_the_demo_has_a_live_view_on_a_terminal() -> None:
+    done = run("-m", "examples.shop.demo", "--seconds", "1", FORCE_COLOR="1", COLUMNS="120", LINES="40")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    for part in ("subscriptions", "what happens", "orders → billing", "started again", "lost 0, out of order 0"):
+        assert part in done.stdout
+
+
+SOURCE = Source("topic", "orders", "billing", ordered=True)
+
+
+@pytest.fixture
+def tally() -> Tally:
+    return Tally([(SOURCE, "orders")])
+
+
+def send(tally: Tally, *ids: str, key: str = "c") -> None:
+    for message_id in ids:
+        out = Outgoing(Address("topic", "orders"), message_id, b"", {}, key)
+        tally.sending(out)
+        tally.sent(out)
+
+
+def arrived(message_id: str, **headers: str) -> Delivery:
+    return Delivery(b"", SOURCE, {h.ID: message_id, **headers}, lane="c")
+
+
+def handle(tally: Tally, *deliveries: Delivery) -> None:
+    for delivery in deliveries:
+        tally.begun(delivery)
+        tally.ended(delivery, handled=True)
+
+
+def test_the_tally_notices_what_was_never_handled(tally: Tally) -> None:
+    send(tally, "1", "2")
+    handle(tally, arrived("1"))
+    assert (tally.open(), tally.lost()) == (1, 1)
+
+
+def test_a_dead_letter_is_lost_if_the_broker_has_not_got_it(tally: Tally) -> None:
+    send(tally, "1")
+    tally.buried(arrived("1"))
+    (row,) = tally.rows.values()
+    row.letters = 1
+    assert tally.lost() == 0
+    row.letters = 0
+    assert tally.lost() == 1
+
+
+@pytest.mark.parametrize("order", [("2", "1"), ("1", "3", "2")])
+def test_the_tally_notices_a_message_that_comes_after_a_later_one(tally: Tally, order: tuple[str, ...]) -> None:
+    send(tally, "1", "2", "3")
+    handle(tally, *map(arrived, order))
+    assert tally.out_of_order() == 1
+
+
+def test_the_tally_notices_two_of_a_key_at_the_same_time(tally: Tally) -> None:
+    send(tally, "1", "2")
+    tally.begun(arrived("1"))
+    tally.begun(arrived("2"))
+    assert tally.out_of_order() == 1
+
+
+def test_a_redriven_message_may_come_late(tally: Tally) -> None:
+    send(tally, "1", "2")
+    tally.buried(arrived("1"))
+    handle(tally, arrived("2"), arrived("1", **{h.HOP: "1"}))
+    (row,) = tally.rows.values()
+    assert (row.redriven, len(row.dead), tally.out_of_order(), tally.lost()) == (1, 0, 0, 0)
+
+
+def test_the_tally_counts_what_is_handled_twice(tally: Tally) -> None:
+    send(tally, "1")
+    handle(tally, arrived("1"), arrived("1"))
+    (row,) = tally.rows.values()
+    assert (len(row.handled), row.handled_again) == (1, 1)

@@ -1,0 +1,1 @@
+"""The shop at work: traffic, failures, a restart, a redrive; watched, counted and checked."""
