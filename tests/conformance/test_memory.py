@@ -31,13 +31,6 @@ class MemoryHarness(Harness):
     quiet = 0.06
     lease = 0.2
     delay = 0.15
-    wrong: ClassVar = {
-        "test_receiving_from_a_missing_queue_is_refused": "opening a receiver makes the queue",
-        "test_prefetch_bounds_what_is_unsettled": "prefetch is not looked at",
-        "test_a_short_wait_after_a_long_one_is_short": "waiters share the alarm of the first one's wait",
-        "test_extending_a_long_lease_can_shorten_it": "the alarm for the end of leases is not set earlier",
-        "test_settling_after_the_lease_changes_nothing": "a token is the stored message, not one delivery of it",
-    }
 
     def __init__(self) -> None:
         self.url = f"cuttable-memory://conformance-{next(_names)}?dedup=300&replay=1000&max_bytes=65536"

@@ -43,7 +43,7 @@ class CancellationTests(Base):
         source = await lab.home()
         receiver = await lab.open(source)
         for turns in range(10):
-            waiting = asyncio.create_task(receiver.receive(1, lab.harness.patience))
+            waiting = asyncio.create_task(lab.receive(receiver, 1, lab.harness.patience))
             await asyncio.sleep(0)
             sending = asyncio.create_task(lab.send(lab.out(source, turns)))
             for _ in range(turns):

@@ -75,8 +75,8 @@ class DeliveryTests(Base):
     async def test_receive_returns_nothing_after_its_wait(self, lab: Lab) -> None:
         receiver = await lab.open(await lab.home())
         async with asyncio.timeout(lab.harness.patience):
-            assert list(await receiver.receive(10, lab.harness.quiet)) == []
-            assert list(await receiver.receive(10, 0.0)) == []
+            assert list(await lab.receive(receiver, 10, lab.harness.quiet)) == []
+            assert list(await lab.receive(receiver, 10, 0.0)) == []
 
     @about("receive_batch")
     async def test_a_short_wait_after_a_long_one_is_short(self, lab: Lab) -> None:
