@@ -1,4 +1,4 @@
-"""A service as the tests run it: `msgbus run tests.cli.service:bus`. What its handlers do, they log."""
+"""A service as the tests run it. What its handlers do, they log."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cli import spool
-
 from msgbus import Bus, Message, Queue, Reject, Rpc, Topic
 
-spool.register()
 log = logging.getLogger("service")
 
 

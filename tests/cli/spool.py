@@ -23,9 +23,12 @@ _numbers = count()
 _POLL = 0.01
 
 
+SCHEME = ("tests.cli.spool", "SpoolBroker", "")
+
+
 def register() -> None:
-    """Make the scheme known, as an entry point would."""
-    BUILT_IN["spool"] = ("tests.cli.spool", "SpoolBroker", "")
+    """Make the scheme known to this process."""
+    BUILT_IN["spool"] = SCHEME
 
 
 class SpoolBroker:

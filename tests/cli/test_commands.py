@@ -14,11 +14,12 @@ from tests.cli.process import ROOT
 from typer.testing import CliRunner, Result
 
 import msgbus.cli
-from msgbus import brokers
+from msgbus import Disconnected, brokers
 from msgbus.broker import Capabilities
 from msgbus.cli.app import app
-from msgbus.cli.capabilities import ROWS, markdown_table
+from msgbus.cli.capabilities import ROWS, Row, cell, markdown_table
 from msgbus.cli.output import location, scrub
+from msgbus.dead import DeadLetters
 
 Invoke = Callable[..., Result]
 SERVICE = "tests.cli.service"
@@ -41,6 +42,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a shared broker, which MSGBUS_URL names."""
+    monkeypatch.setitem(brokers.BUILT_IN, "spool", spool.SCHEME)
     monkeypatch.setenv("MSGBUS_URL", f"spool://user:secret@/{tmp_path}/spool?token=secret")
     return tmp_path / "spool"
 
@@ -168,8 +170,7 @@ def test_no_capability_is_forgotten() -> None:
     assert set(ROWS) == {field.name for field in fields(Capabilities)}
 
 
-def test_the_table_of_the_built_in_brokers(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brokers, "BUILT_IN", brokers.BUILT_IN)
+def test_the_table_of_the_built_in_brokers(invoke: Invoke) -> None:
     table = markdown_table(["memory://"])
     assert table.splitlines()[:2] == ["| | `memory://` |", "| --- | --- |"]
     assert "| largest message | 1 MiB |" in table
@@ -182,13 +183,40 @@ def test_the_table_of_the_built_in_brokers(invoke: Invoke, monkeypatch: pytest.M
 
 
 def test_what_only_a_server_can_tell(invoke: Invoke, root: Path) -> None:
-    spool.register()
     url = f"spool://me:secret@{root}"
     result = invoke("capabilities", url)
     assert "needs a connection" in result.stdout
     assert "secret" not in result.stdout
     assert json.loads(invoke("capabilities", url, "--json").stdout) == {location(url): None}
     assert json.loads(invoke("capabilities", url, "--json", "--connect").stdout)[location(url)]["shared"] is True
+
+
+async def _unreachable(broker: spool.SpoolBroker) -> None:
+    raise Disconnected("nobody answers")
+
+
+def test_a_server_that_is_not_there(invoke: Invoke, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool.SpoolBroker, "connect", _unreachable)
+    result = invoke("capabilities", f"spool://{root}", "--connect")
+    assert (result.exit_code, result.stderr) == (1, f"error: spool://{root}: nobody answers\n")
+
+
+@pytest.mark.parametrize(
+    ("value", "row", "text"),
+    [
+        (None, Row("x", none="no limit"), "no limit"),
+        (1000, Row("x", "bytes"), "1,000 bytes"),
+        (256 * 1024, Row("x", "bytes"), "256 KiB"),
+        (43200.0, Row("x", "s"), "12 h"),
+        (900.0, Row("x", "s"), "15 min"),
+        (0.0, Row("x", "s"), "0 s"),
+        (0.05, Row("x", "s"), "50 ms"),
+        ("none", Row("x"), "-"),
+        ("gated", Row("x"), "gated"),
+    ],
+)
+def test_cells(value: object, row: Row, text: str) -> None:
+    assert cell(value, row) == text
 
 
 # -- topology
@@ -328,6 +356,17 @@ def test_a_dead_letter_is_shown(invoke: Invoke, root: Path) -> None:
     assert missing.stderr == "error: jobs: no dead letter has the id '5'\n"
 
 
+def test_a_letter_with_a_damaged_envelope_is_shown_as_it_is(invoke: Invoke, root: Path) -> None:
+    spool.write(root / "queue+jobs.dead", b"body", {"ce-id": "1", "msgbus": "no JSON"})
+    (root / "queue+jobs").mkdir()
+    assert "header msgbus is no JSON object" in invoke("dead", "list", SERVICE, "jobs").stdout
+    shown = invoke("dead", "show", SERVICE, "jobs", "1")
+    assert "no JSON" in shown.stdout
+    assert "the envelope can't be opened" in shown.stderr
+    assert invoke("dead", "redrive", SERVICE, "jobs").exit_code == 1
+    assert len(files(root, "queue+jobs.dead")) == 1
+
+
 def test_dead_letters_are_sent_back(invoke: Invoke, root: Path) -> None:
     bury(root, "1", "2", "3", "4")
     assert invoke("dead", "redrive", SERVICE, "jobs", "--id", "2").stdout == "1 sent back, 3 left\n"
@@ -338,6 +377,17 @@ def test_dead_letters_are_sent_back(invoke: Invoke, root: Path) -> None:
     assert sorted(stored["headers"]["ce-id"] for stored in back) == ["1", "2", "3", "4"]  # type: ignore[index]
     missing = invoke("dead", "redrive", SERVICE, "jobs", "--id", "9")
     assert (missing.exit_code, missing.stderr) == (1, "9 is not there\n")
+
+
+def test_an_interrupted_redrive_says_how_to_go_on(invoke: Invoke, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(letters: DeadLetters, **how: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DeadLetters, "redrive", interrupted)
+    bury(root, "1")
+    result = invoke("dead", "redrive", SERVICE, "jobs")
+    assert result.exit_code == 130
+    assert "run it again to go on" in result.stderr
 
 
 def test_a_letter_that_can_not_go_back_stays(invoke: Invoke, root: Path) -> None:

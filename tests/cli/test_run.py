@@ -6,12 +6,26 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 from tests.cli.process import msgbus, running
 
-SERVICE = "tests.cli.service:bus"
+from msgbus.cli.service import run_loop
+
+SERVICE = "tests.cli.shared:bus"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_uvloop_where_it_is_installed(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    async def is_uvloop() -> int:
+        return int(type(asyncio.get_running_loop()).__module__ == "uvloop")
+
+    pytest.importorskip("uvloop")
+    if not installed:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert run_loop(is_uvloop()) == int(installed)
 
 
 @pytest.fixture
@@ -28,7 +42,7 @@ def spooled(shared: dict[str, str], queue: str) -> list[Path]:
 async def publish(shared: dict[str, str], *jobs: tuple[str, str]) -> None:
     """Send jobs, from a process of its own."""
     lines = "\n".join(json.dumps({"name": name, "do": do}) for name, do in jobs)
-    code, _, err = await msgbus("publish", "tests.cli.service:jobs", "-", environment=shared, given=lines.encode())
+    code, _, err = await msgbus("publish", "tests.cli.shared:jobs", "-", environment=shared, given=lines.encode())
     assert code == 0, err
 
 

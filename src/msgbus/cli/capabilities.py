@@ -127,11 +127,12 @@ async def _ask_server(url: str) -> Capabilities:
 def _cells(found: Mapping[str, Capabilities | None]) -> list[list[str]]:
     rows = [["", *found]]
     for field, row in ROWS.items():
-        rows.append([row.label, *(UNKNOWN if c is None else _cell(getattr(c, field), row) for c in found.values())])
+        rows.append([row.label, *(UNKNOWN if c is None else cell(getattr(c, field), row) for c in found.values())])
     return rows
 
 
-def _cell(value: object, row: Row) -> str:
+def cell(value: object, row: Row) -> str:
+    """The value of a field as it is shown."""
     if value is None:
         return row.none
     if isinstance(value, bool):

@@ -88,7 +88,12 @@ def redrive(
     as_json: AsJson = False,
 ) -> None:
     """Send dead letters back to the subscription they came from. May be interrupted: nothing is lost."""
-    result = _Where(load_bus(bus), source).do(lambda dead: _redrive(dead, letter_id, limit))
+    where = _Where(load_bus(bus), source)
+    try:
+        result = where.do(lambda dead: _redrive(dead, letter_id, limit))
+    except KeyboardInterrupt:
+        note("interrupted: what was not sent back is where it was, run it again to go on")
+        raise typer.Exit(130) from None
     if as_json:
         say_json(_result(result))
     else:

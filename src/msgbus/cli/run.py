@@ -41,16 +41,8 @@ def run(
 ) -> None:
     """Run the handlers of a bus until SIGTERM or SIGINT; a second signal cancels what still runs."""
     set_up(as_json=json_logs, level=log_level)
-    options = _Options(target, workers, reload, health, grace, json_logs, log_level)
     debug = bool(context.parent and context.parent.params.get("debug"))
-    try:
-        code = options.run(debug=debug)
-    except BusError as error:
-        if not json_logs or debug:
-            raise
-        log.critical("%s", scrub(str(error)))  # every line of the log is JSON
-        code = exit_code(error)
-    raise typer.Exit(code)
+    raise typer.Exit(_Options(target, workers, reload, health, grace, json_logs, log_level).run(debug=debug))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +58,16 @@ class _Options:
     log_level: Level
 
     def run(self, *, debug: bool) -> int:
-        """The exit code."""
+        """The exit code. With JSON logs an error is a line of the log, so that every line is JSON."""
+        try:
+            return self._run(debug=debug)
+        except BusError as error:
+            if debug or not self.json_logs:
+                raise
+            log.critical("%s", scrub(str(error)))
+            return exit_code(error)
+
+    def _run(self, *, debug: bool) -> int:
         place = None if self.health is None else Place.parse(self.health)
         command = worker_command(self.target, *self._for_workers(), debug=debug)
         if self.reload:
