@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import Callable
 
@@ -16,7 +15,7 @@ from examples.shop.demo.traffic import Customers
 from msgbus.dead import DeadLetters
 
 _ASKING = 8  # customers that ask for prices at the same time
-_PATIENCE = 10.0  # seconds without any progress, after which what is open counts as lost
+_PATIENCE = 5.0  # seconds without any progress, after which what is open counts as lost
 _LOOK_EVERY = 0.02
 
 
@@ -71,15 +70,22 @@ class Script:
     async def _catch_up(self) -> None:
         """The work that the stop left, and what came since."""
         left = {row: row.missing() for row in self._tally.rows.values()}
-        self._story.waiting_at_restart = sum(map(len, left.values()))
-        self._story.enter(
-            "restart", f"started again, with shipping's bug fixed: {self._story.waiting_at_restart:,} wait"
-        )
+        story = self._story
+        story.waiting_at_restart = sum(map(len, left.values()))
+        story.enter("restart", f"started again, with shipping's bug fixed: {story.waiting_at_restart:,} wait")
+
+        def remaining() -> int:
+            for row, ids in left.items():
+                left[row] = {one for one in ids if not row.is_done(one)}
+            return sum(map(len, left.values()))
+
         began, enough = time.monotonic(), 0.2 * self._seconds
-        await self._until(lambda: all(row.is_done(one) for row, ids in left.items() for one in ids))
-        self._story.caught_up_in = time.monotonic() - began
-        self._story.say(f"caught up after {self._story.caught_up_in:.2f} s")
-        await asyncio.sleep(enough - self._story.caught_up_in)
+        if await _none_of(remaining):
+            story.caught_up_in = time.monotonic() - began
+            story.say(f"caught up after {story.caught_up_in:.2f} s")
+        else:
+            story.say(f"{remaining()} of them don't come")
+        await asyncio.sleep(enough - (time.monotonic() - began))
 
     async def _redrive(self) -> None:
         self._story.enter("redrive", "the dead letters go back to where they came from")
@@ -98,7 +104,7 @@ class Script:
         self._story.enter("finish", "the customers go home")
         self._customers.shopping = False  # not cancelled: what becomes of a publish in mid-air would be unknown
         await asyncio.wait(self._traffic)
-        await self._until(lambda: not self._tally.open() and not self._running())
+        await _none_of(lambda: self._tally.open() + self._running())
         for row in self._tally.rows.values():
             row.letters = await _letters(row).count() or 0
         self._story.end()
@@ -106,22 +112,20 @@ class Script:
     def _running(self) -> int:
         return sum(row.running for row in self._tally.rows.values())
 
-    async def _until(self, done: Callable[[], bool]) -> None:
-        """Look again and again, for the tally rings no bell; give up when nothing has moved for a while."""
-        progress, seen = self._progress(), time.monotonic()
-        for _ in itertools.takewhile(lambda _: not done(), itertools.count()):
-            await asyncio.sleep(_LOOK_EVERY)
-            if (now := self._progress()) != progress:
-                progress, seen = now, time.monotonic()
-            elif time.monotonic() - seen > _PATIENCE:
-                break
-
-    def _progress(self) -> int:
-        return sum(row.started + len(row.handled) for row in self._tally.rows.values())
-
     async def _share(self, share: float) -> None:
         await asyncio.sleep(share * self._seconds)
 
 
 def _letters(row: Row) -> DeadLetters:
     return DeadLetters(bus, f"{row.topic}/{row.source.group}", wait=0.1)
+
+
+async def _none_of(remaining: Callable[[], int]) -> bool:
+    """Look again and again, for the tally rings no bell. False when the number has stood still for too long."""
+    before, moved = remaining(), time.monotonic()
+    while before and time.monotonic() - moved < _PATIENCE:
+        await asyncio.sleep(_LOOK_EVERY)
+        now = remaining()
+        if now != before:
+            before, moved = now, time.monotonic()
+    return not before
