@@ -328,7 +328,7 @@ async def test_a_request_waits_for_an_inbox_that_can_t_be_opened_at_first(
         assert asking.result() == Price(sku="a", cents=5)
 
 
-@pytest.mark.xfail(strict=True, reason="the future that is awaited is replaced by another one")
+@pytest.mark.xfail(strict=True, run=False, reason="the future that is awaited is replaced by another one")
 async def test_an_inbox_that_is_refused_fails_the_request_and_the_next_one_tries_again(
     clock: HandClock, scripted: OpenScripted
 ) -> None:

@@ -1,0 +1,150 @@
+"""Settlements: gathered, one result per entry, tried again where that can help."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from tests.scripted import PLAIN, HandClock, ScriptedBroker, ScriptedReceiver, delivery, turns
+
+from msgbus.broker import Capabilities
+from msgbus.errors import BusError, Disconnected, LeaseLost, ReceiverClosed, Refused, Throttled, Unavailable
+from msgbus.message import Act, Settlement, Source
+from msgbus.settle import Settler
+
+SOURCE = Source("queue", "work")
+
+
+class Bench:
+    """A settler on a scripted receiver, and what it reported."""
+
+    def __init__(self, clock: HandClock, capabilities: Capabilities = PLAIN) -> None:
+        self.broker = ScriptedBroker(capabilities)
+        self.ended: list[tuple[str, str]] = []
+        receiver = ScriptedReceiver(self.broker, SOURCE, 10)
+        loop = asyncio.get_running_loop()
+        self.settler = Settler(receiver, capabilities, clock, self._settled, loop)
+        self.tasks = [loop.create_task(self.settler.run()) for _ in range(capabilities.settle_slots)]
+
+    def _settled(self, batch: Sequence[Settlement], results: Sequence[BusError | None] | None) -> None:
+        for place, settlement in enumerate(batch):
+            result = None if results is None else results[place]
+            self.ended.append((settlement.delivery.headers["ce-id"], type(result).__name__))
+
+    def add(self, *ids: str, act: Act = Act.ACK) -> None:
+        """Settle these."""
+        for message_id in ids:
+            self.settler.add(Settlement(delivery(SOURCE, message_id), act))
+
+    def sizes(self) -> list[int]:
+        """Of the calls of `settle`."""
+        return [len(call) for call in self.broker.settle_calls]
+
+    async def close(self) -> None:
+        """End the flushers."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+async def test_what_comes_in_one_turn_goes_out_together(clock: HandClock) -> None:
+    bench = Bench(clock)
+    await turns()
+    bench.add(*"abc")
+    await turns()
+    assert bench.sizes() == [3]
+    assert bench.ended == [(i, "NoneType") for i in "abc"]
+    await bench.close()
+
+
+async def test_no_call_is_larger_than_the_broker_allows(clock: HandClock) -> None:
+    bench = Bench(clock, replace(PLAIN, settle_batch=4, settle_slots=2))
+    await turns()
+    bench.add(*map(str, range(30)))
+    await bench.settler.flush()
+    assert sum(bench.sizes()) == 30
+    assert max(bench.sizes()) == 4
+    assert sorted(message_id for message_id, _ in bench.ended) == sorted(map(str, range(30)))
+    await bench.close()
+
+
+async def test_a_full_batch_does_not_linger_and_the_rest_goes_with_the_flush(clock: HandClock) -> None:
+    bench = Bench(clock, replace(PLAIN, settle_batch=3, settle_linger=3600.0))
+    await turns()
+    bench.add("a", "b")
+    await turns()
+    assert bench.sizes() == []
+    bench.add("c", "d")
+    await turns()
+    assert bench.sizes()[0] == 3
+    await bench.settler.flush()
+    assert sum(bench.sizes()) == 4
+    await bench.close()
+
+
+async def test_only_what_was_throttled_is_tried_again(clock: HandClock) -> None:
+    bench = Bench(clock)
+    answers = {"b": [Throttled("slow"), Unavailable("down"), None], "c": [LeaseLost("late")]}
+    bench.broker.on_settle = lambda s: answers.get(s.delivery.headers["ce-id"], [None]).pop(0)
+    await turns()
+    bench.add(*"abcd")
+    await clock.until(lambda: len(bench.ended) == 4)
+    assert bench.sizes() == [4, 1, 1]
+    assert dict(bench.ended) == {"a": "NoneType", "b": "NoneType", "c": "LeaseLost", "d": "NoneType"}
+    await bench.close()
+
+
+async def test_a_refused_settlement_is_an_error_that_is_logged_and_ends(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR, "msgbus")
+    bench = Bench(clock)
+    bench.broker.on_settle = lambda s: Refused("malformed")
+    await turns()
+    bench.add("a")
+    await turns()
+    assert bench.ended == [("a", "Refused")]
+    assert "queue work: can't be settled" in caplog.text
+    await bench.close()
+
+
+@pytest.mark.parametrize("error", [Disconnected("cut"), ReceiverClosed("closed")])
+async def test_a_dead_receiver_ends_the_flusher(clock: HandClock, error: BusError) -> None:
+    bench = Bench(clock)
+    bench.broker.on_settle = lambda s: error
+    await turns()
+    bench.add("a")
+    await turns()
+    with pytest.raises(type(error)):
+        bench.tasks[0].result()
+
+
+async def test_a_refused_dead_letter_goes_back_with_a_delay(clock: HandClock) -> None:
+    bench = Bench(clock)
+    bench.broker.on_settle = lambda s: Refused("too large") if s.act is Act.DEAD else None
+    await turns()
+    bench.add("a", act=Act.DEAD)
+    await clock.until(lambda: bench.ended)
+    dead, back = bench.broker.settled
+    assert (dead.act, back.act) == (Act.DEAD, Act.RETRY)
+    assert back.delay > 0
+    await bench.close()
+
+
+async def test_a_dead_letter_whose_lease_is_lost_is_not_given_back(clock: HandClock) -> None:
+    bench = Bench(clock)
+    bench.broker.on_settle = lambda s: LeaseLost("late")
+    await turns()
+    bench.add("a", act=Act.DEAD)
+    await turns()
+    assert bench.ended == [("a", "LeaseLost")]
+    await bench.close()
+
+
+async def test_flush_of_nothing_returns(clock: HandClock) -> None:
+    bench = Bench(clock)
+    await bench.settler.flush()
+    await bench.close()
