@@ -8,7 +8,6 @@ import os
 import platform
 import statistics
 import sys
-import sysconfig
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -60,7 +59,5 @@ async def one_round(run: Run, count: int) -> float:
 
 def machine() -> str:
     """The interpreter and the machine, to be named beside every figure."""
-    flags = sysconfig.get_config_var("PY_CORE_CFLAGS") or ""
-    build = "with PGO" if "-fprofile-use" in flags else "without PGO"
-    cores = os.cpu_count()
-    return f"CPython {sys.version.split()[0]} ({build}), {platform.machine()}, {cores} cores, {platform.system()}"
+    interpreter = f"{platform.python_implementation()} {sys.version}".replace("\n", " ")
+    return f"{interpreter}, {platform.machine()}, {os.cpu_count()} cores, {platform.system()}"

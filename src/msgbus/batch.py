@@ -84,7 +84,7 @@ class Batcher:
 
     def send(self, batch: Sequence[Outgoing]) -> Awaitable[Sequence[Result]]:
         """Send; one result per entry, in order. Await it at once."""
-        if self._gate is None and (self._limit_bytes is None or len(batch) == 1) and len(batch) <= self._limit:
+        if len(batch) <= self._limit and self._gate is None and (self._limit_bytes is None or len(batch) == 1):
             if self._free and not self._queued:
                 return self._send_now(batch)
             if self._queued < self._capacity:
@@ -108,7 +108,9 @@ class Batcher:
         try:
             results = await self._send(batch)
         finally:
-            self._slot_freed()
+            self._free += 1
+            if self._waiting or self._quiet is not None:
+                self._slot_freed()
         if not _may_fail(results):
             return results
         chunk = _Chunk(batch, self._size(batch), None, self._loop)
@@ -177,10 +179,10 @@ class Batcher:
             while chunks := self._take():
                 await self._send_chunks(chunks)
         finally:
+            self._free += 1
             self._slot_freed()
 
     def _slot_freed(self) -> None:
-        self._free += 1
         if self._waiting:
             self._drain()
         elif self._quiet is not None:
@@ -284,6 +286,8 @@ class Batcher:
 
 
 def _may_fail(results: Sequence[Result]) -> bool:
+    if len(results) == 1:
+        return results[0].__class__ is not Receipt
     return any([result.__class__ is not Receipt for result in results])  # noqa: C419 - a generator costs more
 
 
