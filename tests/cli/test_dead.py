@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,11 +15,12 @@ from tests.conftest import OpenScripted
 from tests.models import ORDERED, ORDERS, PRICES, WORK, Ask, Order, Price, orders
 from tests.scripted import PLAIN, ScriptedBroker, delivery, turns
 
-from msgbus import Bus, ConfigError, LeaseLost, Message, Refused, Reject, Throttled, Topic
+from msgbus import Bus, ConfigError, LeaseLost, Message, Refused, Reject, Throttled, Timeout, Topic
 from msgbus import headers as h
 from msgbus.broker import Broker
+from msgbus.config import load_settings
 from msgbus.dead import DeadLetters
-from msgbus.message import Act, Address, Delivery, Outgoing, Settlement, Source
+from msgbus.message import Act, Address, Delivery, Outgoing, Receipt, Settlement, Source
 
 SOURCE = Source("topic", "orders", "billing")
 
@@ -372,6 +376,47 @@ async def test_what_must_not_go_back_stays(broker: ScriptedBroker) -> None:
         "other",
         "torn",
     ]
+
+
+async def test_a_subscription_that_is_gone_swallows_nothing(broker: ScriptedBroker) -> None:
+    async def nobody(batch: Sequence[Outgoing]) -> Sequence[Any]:
+        return [Receipt(out.id, unrouted=True) for out in batch]
+
+    broker.on_send = nobody
+    broker.feed("work.dead", letter("1"))
+    async with Bus("scripted://one") as bus:
+        result = await work(bus).redrive()
+    assert [str(failure.error) for failure in result.failed] == ["queue work is not there"]
+    assert broker.acts() == [(Act.RELEASE, "1")]
+
+
+async def test_a_broker_that_does_not_answer_ends_it(broker: ScriptedBroker) -> None:
+    async def silent(batch: Sequence[Outgoing]) -> Sequence[Any]:
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    broker.on_send = silent
+    broker.feed("work.dead", letter("1"))
+    async with Bus(settings=load_settings(url="scripted://one", publish_timeout=0.01)) as bus:
+        with pytest.raises(Timeout, match="no answer to a redrive"):
+            await work(bus).redrive()
+    assert broker.acts() == [(Act.RELEASE, "1")]
+
+
+async def test_envelopes_are_opened_and_fitted_anew(broker: ScriptedBroker) -> None:
+    broker.caps = replace(PLAIN, headers=5, binary=False)
+    packed = {h.ID: "1", h.ENCODING: "base64", h.HOP: "1", h.DEAD_REASON: "no", h.KEY: "k"}
+    headers = {h.PACKED: json.dumps(packed), h.CONTENT_TYPE: "application/octet-stream", h.ERROR: "no"}
+    broker.feed("work.dead", Delivery(base64.b64encode(b"\x00\xff"), DEAD, headers))
+    async with Bus("scripted://one") as bus:
+        (seen,) = await work(bus).peek()
+        broker.feed("work.dead", Delivery(base64.b64encode(b"\x00\xff"), DEAD, headers))
+        assert (await work(bus).redrive()).moved == 1
+    assert (seen.id, seen.body, seen.reason) == ("1", b"\x00\xff", "no")
+    ((copy,),) = broker.sent
+    assert (copy.id, copy.key, copy.dedup_id) == ("1", "k", "1:2")
+    assert base64.b64decode(copy.body) == b"\x00\xff"
+    assert json.loads(copy.headers[h.PACKED]) == {h.ID: "1", h.ENCODING: "base64", h.HOP: "2", h.KEY: "k"}
+    assert set(copy.headers) == {h.PACKED, h.CONTENT_TYPE}
 
 
 async def test_a_throttled_call_is_tried_again(broker: ScriptedBroker) -> None:
