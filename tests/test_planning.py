@@ -1,0 +1,154 @@
+"""What a broker can't do is refused at start, with the reason and the remedy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.conftest import OpenScripted
+from tests.models import LINE, ORDERED, ORDERS, PRICES, WORK, Ask, Order, Price
+from tests.scripted import PLAIN, HandClock, consuming, delivery
+
+from msgbus import Bus, ConfigError, Limits, Retry, Select, Settings, Start, Topic
+from msgbus.message import Source
+
+REMEDY = "route it to another broker with MSGBUS_ROUTES"
+
+
+async def handle(order: Order) -> None: ...
+
+
+async def price(ask: Ask) -> Price:
+    return Price(sku="", cents=0)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "decorate", "text"),
+    [
+        ({"fanout": False}, lambda bus: bus.subscriber(ORDERS, group="g")(handle), f"no topics with groups; {REMEDY}"),
+        ({"queues": False}, lambda bus: bus.consumer(WORK)(handle), f"has no queues; {REMEDY}"),
+        ({"queues": False}, lambda bus: bus.responder(PRICES)(price), f"has no queues; {REMEDY}"),
+        ({}, lambda bus: bus.subscriber(ORDERED, group="g")(handle), f"ordered=True, and .* keeps no order; {REMEDY}"),
+        ({}, lambda bus: bus.consumer(LINE)(handle), "keeps no order"),
+        (
+            {},
+            lambda bus: bus.subscriber(ORDERS, group="g", select=Select(start=Start("oldest")))(handle),
+            "select.start needs replay",
+        ),
+        (
+            {"lease_max": 60.0},
+            lambda bus: bus.consumer(WORK, limits=Limits(timeout=61.0))(handle),
+            r"Limits.timeout=61 s, .* takes the message back after 60 s",
+        ),
+        (
+            {"retry_delay": 900.0},
+            lambda bus: bus.consumer(WORK, retry=Retry(max_delay=901.0))(handle),
+            r"Retry.max_delay=901 s, .* delays up to 900 s",
+        ),
+        (
+            {"retry_delay": None, "lease_max": 60.0},
+            lambda bus: bus.consumer(WORK, retry=Retry(max_delay=61.0))(handle),
+            r"Retry.max_delay=61 s, .* lets us hold 60 s",
+        ),
+    ],
+)
+async def test_refused_at_start(scripted: OpenScripted, lacks: Any, decorate: Any, text: str) -> None:
+    broker = scripted(replace(PLAIN, **lacks))
+    bus = Bus("scripted://one")
+    decorate(bus)
+    with pytest.raises(ConfigError, match=text) as refused:
+        await bus.consuming().__aenter__()
+    assert "scripted://one" in str(refused.value)
+    assert broker.receivers == []
+    assert not broker.connected
+
+
+@pytest.mark.parametrize(
+    ("can", "decorate"),
+    [
+        ({"order": "key"}, lambda bus: bus.consumer(LINE)(handle)),
+        ({"order": "source"}, lambda bus: bus.consumer(LINE)(handle)),
+        ({"replay": True}, lambda bus: bus.subscriber(ORDERS, group="g", select=Select(start=Start()))(handle)),
+        ({"lease_max": 60.0, "retry_delay": None}, lambda bus: bus.consumer(WORK, retry=Retry(attempts=1))(handle)),
+        ({"lease_max": 60.0}, lambda bus: bus.consumer(WORK, limits=Limits(timeout=60.0))(handle)),
+    ],
+)
+async def test_taken(scripted: OpenScripted, can: Any, decorate: Any) -> None:
+    scripted(replace(PLAIN, **can))
+    bus = Bus("scripted://one")
+    decorate(bus)
+    async with bus.consuming():
+        assert bus.health().ready
+
+
+async def test_a_route_is_the_remedy(scripted: OpenScripted) -> None:
+    scripted(replace(PLAIN, queues=False))
+    bus = Bus(settings=Settings(url="scripted://one", routes={"work": "memory://"}))
+    bus.consumer(WORK)(handle)
+    async with bus.consuming():
+        assert bus.health().ready
+
+
+@pytest.mark.xfail(strict=True, reason="neither refused nor filtered")
+async def test_a_filter_that_the_broker_has_not_is_refused_or_kept_by_the_core(
+    clock: HandClock, scripted: OpenScripted
+) -> None:
+    """Nothing is silently weaker than it says."""
+    broker = scripted()
+    regional = Topic("regional", Order, filter_on=["country"])
+    bus = Bus("scripted://one", clock=clock)
+    seen: list[str] = []
+
+    @bus.subscriber(regional, group="g", select=Select(where={"country": ["fr"]}))
+    async def work(order: Order) -> None:
+        seen.append(order.order_id)
+
+    source = Source("topic", "regional", "g")
+    broker.feed("regional", *(delivery(source, c, f'{{"order_id": "{c}"}}'.encode(), country=c) for c in ("de", "fr")))
+    try:
+        async with consuming(bus, clock):
+            await clock.until(lambda: len(broker.settled) == 2)
+    except ConfigError:
+        return
+    assert seen == ["fr"]
+
+
+async def test_a_filter_on_the_embedded_broker(clock: HandClock) -> None:
+    regional = Topic("regional", Order, filter_on=["country"])
+    bus = Bus(clock=clock)
+    seen: list[str] = []
+
+    @bus.subscriber(regional, group="g", select=Select(where={"country": ["fr", "it"]}))
+    async def work(order: Order) -> None:
+        seen.append(order.order_id)
+
+    async with consuming(bus, clock):
+        for country in ("de", "fr", "it"):
+            await bus.publish(regional, Order(order_id=country), headers={"country": country})
+        await bus.publish(regional, Order(order_id="none"))
+        await clock.until(lambda: len(seen) == 2)
+        await clock.advance(1.0)
+    assert seen == ["fr", "it"]
+
+
+@pytest.mark.xfail(strict=True, reason="taken")
+def test_a_filter_on_a_header_that_the_topic_does_not_promise_is_refused() -> None:
+    with pytest.raises(ConfigError, match="country"):
+        Bus().subscriber(ORDERS, group="g", select=Select(where={"country": ["fr"]}))(handle)
+
+
+async def test_replay_from_the_oldest_on_the_embedded_broker(clock: HandClock) -> None:
+    bus = Bus("memory://?replay=100", clock=clock)
+    seen: list[str] = []
+
+    @bus.subscriber(ORDERS, group="late", select=Select(start=Start("oldest")))
+    async def work(order: Order) -> None:
+        seen.append(order.order_id)
+
+    async with bus:
+        await bus.publish(ORDERS, Order(order_id="before"))
+        async with consuming(bus, clock):
+            await bus.publish(ORDERS, Order(order_id="after"))
+            await clock.until(lambda: len(seen) == 2)
+    assert seen == ["before", "after"]
