@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -41,9 +41,14 @@ class Harness:
         return open_broker(self.url, SystemClock())
 
     async def cut(self) -> None:
-        """Break every connection to the server, so that clients notice; new ones can be made at once."""
-        pytest.skip("the harness can't cut connections")
+        """Optional. Break every connection to the server, so that clients notice; new ones can be made at once."""
+        raise NotImplementedError
 
     async def restart(self) -> None:
-        """Kill the server and start it again with what it had stored."""
-        pytest.skip("the harness can't restart the server")
+        """Optional. Kill the server and start it again with what it had stored."""
+        raise NotImplementedError
+
+    def needs(self, ability: Literal["cut", "restart"]) -> None:
+        """Skip a test where this harness does not override that method."""
+        if getattr(type(self), ability) is getattr(Harness, ability):
+            pytest.skip(f"the harness has no ability to {ability}")

@@ -19,6 +19,7 @@ class OutageTests(Base):
 
     @about("lease")
     async def test_a_receiver_whose_connection_is_cut_says_so_or_goes_on(self, lab: Lab) -> None:
+        lab.harness.needs("cut")
         source = await lab.home()
         receiver = await lab.open(source)
         waiting = asyncio.create_task(receiver.receive(1, 10 * lab.harness.patience))
@@ -34,6 +35,7 @@ class OutageTests(Base):
 
     @about("shared")
     async def test_messages_are_still_there_after_a_cut(self, lab: Lab) -> None:
+        lab.harness.needs("cut")
         source = await lab.home(short=True)
         await lab.send_numbers(source, range(5))
         receiver = await lab.open(source)
@@ -47,6 +49,7 @@ class OutageTests(Base):
 
     @about("confirms_settlement")
     async def test_settling_after_a_cut_is_told_truly(self, lab: Lab) -> None:
+        lab.harness.needs("cut")
         source = await lab.home(short=True)
         await lab.send_numbers(source, [1])
         receiver = await lab.open(source)
@@ -65,6 +68,7 @@ class OutageTests(Base):
 
     @about("send_slots")
     async def test_a_send_in_an_outage_is_disconnected_or_arrives(self, lab: Lab) -> None:
+        lab.harness.needs("cut")
         source = await lab.home()
         await lab.harness.cut()
         try:
@@ -80,6 +84,7 @@ class OutageTests(Base):
 
     @about("confirms_settlement")
     async def test_messages_survive_a_restart_of_the_server(self, lab: Lab) -> None:
+        lab.harness.needs("restart")
         source = await lab.home(short=True)
         await lab.send_numbers(source, range(5))
         receiver = await lab.open(source)

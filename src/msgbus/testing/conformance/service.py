@@ -242,6 +242,7 @@ class BusTests(Base):
 
     @about("shared", "confirms_settlement")
     async def test_an_outage_in_the_middle_loses_nothing(self, lab: Lab) -> None:
+        lab.harness.needs("cut")
         bus, tally = lab.bus(), Tally(3 * lab.harness.patience)
         _, publish = _subscribe(lab, bus, tally.add, Retry(first_delay=0.01, max_delay=1.0))
         async with bus.consuming():
