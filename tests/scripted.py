@@ -8,6 +8,7 @@ import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from msgbus import Bus
 from msgbus import headers as h
@@ -139,6 +140,26 @@ async def consuming(bus: Bus, clock: HandClock) -> AsyncIterator[Bus]:
     finally:
         if flies is not None:
             flies.cancel()
+
+
+T = TypeVar("T")
+
+
+class Seen(list[T]):
+    """A list that can be waited for, where something real takes its time."""
+
+    async def reach(self, count: int) -> None:
+        """Until there are so many."""
+        while len(self) < count:
+            self._grown = asyncio.Event()
+            await self._grown.wait()
+
+    _grown: asyncio.Event | None = None
+
+    def append(self, thing: T) -> None:
+        super().append(thing)
+        if self._grown is not None:
+            self._grown.set()
 
 
 class ScriptedAdmin:
