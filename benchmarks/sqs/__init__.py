@@ -1,0 +1,1 @@
+"""What a message costs on SQS: msgbus beside the loops that people write by hand."""
