@@ -15,7 +15,7 @@ from msgbus.message import Act, Address, Source
 from msgbus.middleware import Handle
 
 SOURCE = Source("queue", "work")
-DEAD = Source("queue", "work.dead")
+DEAD = Source("queue", "queue/work//dead")
 BODY = b'{"order_id": "1"}'
 HOLDS = replace(PLAIN, retry_delay=None)
 
@@ -23,7 +23,9 @@ HOLDS = replace(PLAIN, retry_delay=None)
 async def dead_letters(bus: Bus) -> list[Delivery]:
     """What is in the dead-letter queue of `work`."""
     broker = bus.links["memory://"].broker
-    async with broker.receiver(DEAD, prefetch=100) as receiver:
+    dead = await broker.admin.dead_letters(SOURCE)
+    assert dead is not None
+    async with broker.receiver(dead, prefetch=100) as receiver:
         return list(await receiver.receive(100, 0.0))
 
 

@@ -26,8 +26,9 @@ from msgbus.errors import (
     Unavailable,
 )
 from msgbus.message import Delivery, Message, Outgoing, Receipt, Start
+from msgbus.middleware import ConsumeMiddleware, Handle
 from msgbus.options import Batch, Breaker, Failed, Lease, Limits, Retry
-from msgbus.publish import SendOptions
+from msgbus.publish import PublishMiddleware, SendNext, SendOptions
 from msgbus.router import Router, Select
 from msgbus.topic import Queue, Rpc, Topic
 
@@ -37,11 +38,13 @@ __all__ = [
     "Bus",
     "BusError",
     "ConfigError",
+    "ConsumeMiddleware",
     "DecodeError",
     "Delivery",
     "Depends",
     "Disconnected",
     "Failed",
+    "Handle",
     "Health",
     "Json",
     "Lease",
@@ -50,6 +53,7 @@ __all__ = [
     "Message",
     "Outgoing",
     "PublishFailed",
+    "PublishMiddleware",
     "Queue",
     "Receipt",
     "ReceiverClosed",
@@ -62,6 +66,7 @@ __all__ = [
     "Router",
     "Rpc",
     "Select",
+    "SendNext",
     "SendOptions",
     "Settings",
     "Start",

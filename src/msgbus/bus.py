@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from msgbus.topic import Queue, Rpc, Topic
 T = TypeVar("T")
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
+
+log = logging.getLogger("msgbus.bus")
 
 Lifespan = Callable[["Bus"], AbstractAsyncContextManager[Any]]
 
@@ -86,8 +89,9 @@ class Bus(Router):
         self._settings: Settings | None = None
         self._outlets: dict[object, Outlet] = {}
         self._calls: dict[object, Call] = {}
-        self._inboxes: dict[str, Inbox] = {}
+        self._inboxes: dict[Link, Inbox] = {}
         self._opening: asyncio.Lock
+        self._connecting: asyncio.Future[None]
         self._timeout = 30.0
 
     @property
@@ -121,14 +125,14 @@ class Bus(Router):
 
     async def __aenter__(self) -> Self:
         """Connect every broker that the settings name. Raises the broker's error where that fails."""
-        self._opened += 1
-        if self._opened > 1:
-            return self
         self._timeout = self.settings.publish_timeout
-        self._alarms = Alarms(self.clock)
-        self._opening = asyncio.Lock()
+        self._opened += 1
+        if self._opened == 1:
+            self._alarms = Alarms(self.clock)
+            self._opening = asyncio.Lock()
+            self._connecting = asyncio.ensure_future(self._connect())
         try:
-            await self._connect()
+            await asyncio.shield(self._connecting)  # whoever else opens it waits for the same
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -137,7 +141,9 @@ class Bus(Router):
     async def _connect(self) -> None:
         urls = {self.settings.url, *self.settings.routes.values()}
         self.links = {url: Link(open_broker(url, self.clock), url.partition("?")[0], self.clock) for url in urls}
-        await asyncio.gather(*(link.open(self.settings.connect_timeout) for link in self.links.values()))
+        async with _bare_errors(), asyncio.TaskGroup() as group:
+            for link in self.links.values():
+                group.create_task(link.open(self.settings.connect_timeout))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -146,10 +152,14 @@ class Bus(Router):
         self._opened -= 1
         if self._opened:
             return
-        for inbox in self._inboxes.values():
-            await inbox.close()
-        for link in self.links.values():
-            await link.close()
+        self._connecting.cancel()
+        await asyncio.wait([self._connecting])
+        open_ones: list[Inbox | Link] = [*self._inboxes.values(), *self.links.values()]
+        for closing in open_ones:
+            try:
+                await closing.close()
+            except Exception:  # the others are closed all the same
+                log.exception("closing %s failed", closing)
         self._inboxes.clear()
         self._outlets.clear()
         self._calls.clear()
@@ -292,10 +302,10 @@ class Bus(Router):
     async def _open_outlet(self, target: Topic[Any] | Queue[Any], wanted: type | tuple[type, ...]) -> Outlet:
         if not isinstance(target, wanted):
             raise ConfigError(f"got {target!r}: publish() takes a Topic, send() a Queue, request() an Rpc")
+        link = self.link_for(target.name)
         async with self._opening:
             if (known := self._outlets.get(target)) is not None:
                 return known
-            link = self.link_for(target.name)
             is_topic = isinstance(target, Topic)
             name = self.settings.prefix + target.name
             if is_topic:
@@ -320,9 +330,9 @@ class Bus(Router):
         link = self.link_for(rpc.name)
         if not link.broker.capabilities().reply:
             raise ConfigError(f"{rpc!r}: {link.name} has no reply inboxes; route it with MSGBUS_ROUTES")
-        inbox = self._inboxes.get(link.name)
+        inbox = self._inboxes.get(link)
         if inbox is None:
-            inbox = self._inboxes[link.name] = Inbox(link, self.clock)
+            inbox = self._inboxes[link] = Inbox(link, self.clock)
         outlet = self._reply_outlet(link, Address("queue", self.settings.prefix + rpc.name), rpc.request, rpc)
         call = self._calls[rpc] = Call(repr(rpc), outlet, inbox, decoder(repr(rpc), rpc.reply, rpc.codec))
         return call

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from msgbus.broker import Mode
 from msgbus.errors import ConfigError
@@ -39,8 +39,10 @@ def load_settings(**values: Any) -> Settings:
         return Settings(**values)
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(entry, values) for entry in error.errors())) from error
-    except ValueError as error:  # pydantic-settings: a variable that is no JSON
-        raise ConfigError(f"a {_PREFIX}... variable can't be read: {error.__cause__ or error}") from error
+    except SettingsError as error:  # a variable that is no JSON
+        name = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "")
+        about = Settings.model_fields[name].description if name else "its value is no JSON"
+        raise ConfigError(f"{_PREFIX}{name.upper()} can't be read: {error.__cause__ or error} ({about})") from error
 
 
 def _explain(entry: Any, values: dict[str, Any]) -> str:

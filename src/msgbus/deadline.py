@@ -16,7 +16,7 @@ class Deadline:
     elsewhere goes through. It is its own Alarm: one object a publish.
     """
 
-    __slots__ = ("_alarms", "_rang", "_seconds", "_task", "_what", "at")
+    __slots__ = ("_alarms", "_cancelling", "_rang", "_seconds", "_task", "_what", "at")
 
     def __init__(self, alarms: Alarms, seconds: float, what: object) -> None:
         self._alarms = alarms
@@ -26,7 +26,8 @@ class Deadline:
 
     def __enter__(self) -> None:
         alarms = self._alarms
-        self._task = asyncio.current_task(alarms.loop)
+        self._task = task = asyncio.current_task(alarms.loop)
+        self._cancelling = task.cancelling() if task is not None else 0
         self.at = alarms.now() + self._seconds
         alarms.add(self)
 
@@ -41,6 +42,6 @@ class Deadline:
     ) -> None:
         if not self._rang:
             self._alarms.pending.discard(self)
-        # Only if nobody else cancelled the task too is the cancellation ours to turn into an error.
-        elif self._task is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
+        # Only if nobody else cancelled the task meanwhile is the cancellation ours to turn into an error.
+        elif self._task is not None and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise Timeout(f"{self._what}: not done within {self._seconds:g} s") from error

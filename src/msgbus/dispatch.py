@@ -52,6 +52,10 @@ def bind(function: Callable[..., Awaitable[Any]], type_: Any, what: str) -> Boun
     if not parameters:
         raise RegistrationError(f"{where} takes no parameter; the first one receives the payload")
     first, *others = parameters
+    if first.kind is first.KEYWORD_ONLY:
+        raise RegistrationError(
+            f"{where}: parameter {first.name!r} is keyword-only; the first one is given by position"
+        )
     wants_message, wants_list = _shape(hints.get(first.name, Any), type_, where, first.name)
     dependencies = [p for p in others if _dependency(p, hints)]
     for parameter in others:
@@ -107,10 +111,15 @@ def _accepts(annotation: Any, type_: Any) -> bool:
     if annotation is Any or annotation is object or annotation == type_:
         return True
     wide = union_members(annotation)
-    return all(
-        member in wide or any(isinstance(w, type) and isinstance(member, type) and issubclass(member, w) for w in wide)
-        for member in union_members(type_)
-    )
+    return all(member in wide or any(_is_subclass(member, w) for w in wide) for member in union_members(type_))
+
+
+def _is_subclass(one: Any, other: Any) -> bool:
+    """Whether both are classes that can be compared, and `one` is a subclass of `other`."""
+    try:
+        return isinstance(one, type) and isinstance(other, type) and issubclass(one, other)
+    except TypeError:  # a TypedDict, or a Protocol with data members
+        return False
 
 
 def _dependency(parameter: inspect.Parameter, hints: dict[str, Any]) -> Dependant | None:
@@ -130,7 +139,8 @@ def _check_bindable(parameter: inspect.Parameter, is_dependency: bool, hints: di
     annotation = hints.get(parameter.name)
     wanted = get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
     given = _returned(mark.dependency) if mark is not None else None
-    if isinstance(wanted, type) and isinstance(given, type) and not issubclass(given, wanted):
+    loose = wanted is Any or getattr(wanted, "_is_protocol", False)
+    if not loose and isinstance(wanted, type) and isinstance(given, type) and not _is_subclass(given, wanted):
         raise RegistrationError(
             f"{where}: parameter {parameter.name!r} is {wanted.__name__}, its dependency gives {given.__name__}"
         )

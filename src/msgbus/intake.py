@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence, Sized
 
 from msgbus import backoff
 from msgbus.broker import Receiver
 from msgbus.clock import Alarms, Clock
-from msgbus.errors import BusError, Disconnected, ReceiverClosed
+from msgbus.errors import BusError, Disconnected, ReceiverClosed, Throttled, Unavailable
 from msgbus.flow import Rate, Window
 from msgbus.message import Delivery
 from msgbus.plan import Plan
+
+log = logging.getLogger("msgbus.intake")
 
 _WAIT = 20.0  # seconds of one `receive`; stop() ends it earlier
 
@@ -68,8 +71,11 @@ class Intake:
             if self._rate is not None:
                 self._rate.take(len(batch))
             (release if self._stopping else take)(batch)
-        while batch := await self._receiver.receive(self._plan.capabilities.receive_batch, 0.0):
-            release(batch)
+        try:
+            while batch := await self._receiver.receive(self._plan.capabilities.receive_batch, 0.0):
+                release(batch)
+        except (Throttled, Unavailable):  # nothing more is handed out: running handlers may still end
+            log.warning("%s: the last receive failed while stopping", self._plan.source, exc_info=True)
 
     async def stop(self) -> None:
         """Ask for nothing more; what is on its way comes in and is released."""

@@ -56,12 +56,13 @@ class Breaker:
     """Pauses a subscription while what it depends on is down.
 
     After `failures` failures of the kinds in `on` without a success in between, nothing is received for `pause`
-    seconds; then one message at a time is tried until one succeeds.
+    seconds; then one message at a time is tried until one succeeds. By default only `Unavailable` counts: any other
+    error may be that of one message alone.
     """
 
     failures: int = 5
     pause: float = 30.0
-    on: tuple[type[Exception], ...] = (Unavailable, ConnectionError)
+    on: tuple[type[Exception], ...] = (Unavailable,)
 
     def __post_init__(self) -> None:
         _check("Breaker.failures", self.failures >= 1, "at least 1")

@@ -11,7 +11,7 @@ from msgbus import headers as h
 from msgbus.broker import Binding, Capabilities, Part, QueueSpec, TopicSpec
 from msgbus.codecs import Codec
 from msgbus.dispatch import Decode, decoder
-from msgbus.envelope import opener
+from msgbus.envelope import STRUCTURED, open_delivery, opener
 from msgbus.errors import ConfigError, Reject
 from msgbus.flow import BreakerState
 from msgbus.message import Delivery, Message, Source
@@ -105,7 +105,7 @@ def plan_of(
     plan = Plan(
         source=source,
         capabilities=capabilities,
-        handle=_handler(members, provider, stats),
+        handle=_filtered(members, _handler(members, provider, stats), stats),
         policy=Policy(options.retry, time, capabilities.retry_delay),
         options=options,
         concurrency=concurrency,
@@ -126,6 +126,8 @@ def _handler(members: Sequence[Registration], provider: Provider, stats: Stats) 
     by_type = {type_name(m.target.type): _single(m, provider) for m in members if isinstance(m.target, Topic)}
 
     async def handle(delivery: Delivery) -> None:
+        if delivery.headers.get(h.CONTENT_TYPE, "").startswith(STRUCTURED):
+            open_delivery(delivery)  # a foreign event has its type inside
         chosen = by_type.get(delivery.headers.get(h.TYPE, ""))
         if chosen is None:  # another member of the union, that nobody in this group asked for
             stats.skipped += 1
@@ -133,6 +135,31 @@ def _handler(members: Sequence[Registration], provider: Provider, stats: Stats) 
         await chosen(delivery)
 
     return handle
+
+
+def _filtered(members: Sequence[Registration], handle: Handle, stats: Stats) -> Handle:
+    first = members[0]
+    where = [(name, tuple(values)) for name, values in (first.select.where or {}).items()]
+    if not where:
+        return handle
+    if first.bound.wants_list:
+        raise ConfigError(f"{first.target!r}: select.where can't be used with a batch handler")
+    unknown = [name for name, _ in where if name not in getattr(first.target, "filter_on", ())]
+    if unknown:
+        raise ConfigError(f"{first.target!r}: select.where names {unknown}; name them in Topic(filter_on=...) too")
+    return _selecting(where, handle, stats)
+
+
+def _selecting(where: Sequence[tuple[str, tuple[str, ...]]], handle: Handle, stats: Stats) -> Handle:
+    """What a broker without filters lets through is skipped here; costs nothing where nothing is filtered."""
+
+    async def select(delivery: Delivery) -> None:
+        if all(delivery.headers.get(name) in values for name, values in where):
+            await handle(delivery)
+        else:
+            stats.skipped += 1
+
+    return select
 
 
 def _is_narrowed(registration: Registration) -> bool:

@@ -55,7 +55,7 @@ class Policy:
             delay,
             error,
             extra=_about(delivery, error),
-            exc_info=error,
+            exc_info=error if log.isEnabledFor(logging.DEBUG) else None,  # the last failure has its traceback
         )
         return Settlement(
             delivery, Act.RETRY, delay, headers=self._history(delivery, delivery.attempt + 1), error=error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from msgbus import headers as h
@@ -169,6 +169,9 @@ class Outlet:
     def _apply(
         self, out: Outgoing, headers: Mapping[str, str] | None, delay: float, options: SendOptions | None
     ) -> None:
+        for name, value in (headers or {}).items():
+            if not isinstance(value, str):
+                raise Refused(f"{self.address}: header {name!r} is {value!r}: names and values are text")
         out.headers.update(headers or {})
         out.mandatory = self.mandatory
         out.delay = delay
@@ -233,6 +236,7 @@ class Outlet:
         return receipts
 
     async def _send_fitted(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
+        batch = [replace(out, headers=dict(out.headers)) for out in batch]  # a middleware may send it twice
         for out in batch:
             if self._store is not None and len(out.body) > self._near_limit and self._is_too_large(out):
                 await self._store.put(out)

@@ -42,14 +42,19 @@ class Inbox:
     async def address(self) -> str:
         """Where replies go now; opens the inbox when first asked."""
         if self._task is None or self._task.done():
-            self._address = asyncio.get_running_loop().create_future()
+            self._renew_address()
             self._task = asyncio.create_task(self._run())
-        while self._address is not None:
-            waiting = self._address
-            await asyncio.wait([waiting])
-            if not waiting.cancelled():
-                return waiting.result()
-        raise Disconnected("the reply inbox is closed")
+        waiting = self._renew_address(only_if_none=True)
+        await asyncio.wait([waiting])  # not cancelled with one of those who wait
+        if waiting.cancelled():
+            raise Disconnected("the reply inbox is closed")
+        return waiting.result()
+
+    def _renew_address(self, *, only_if_none: bool = False) -> asyncio.Future[str]:
+        """A future for the address to come; one that somebody may be waiting for is kept."""
+        if self._address is None or (self._address.done() and not only_if_none):
+            self._address = asyncio.get_running_loop().create_future()
+        return self._address
 
     def expect(self, correlation: str) -> asyncio.Future[Delivery]:
         """The reply to come; `forget` it in the end."""
@@ -66,6 +71,8 @@ class Inbox:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        if self._address is not None:
+            self._address.cancel()
         self._fail(Disconnected("the bus is closed"))
 
     async def _run(self) -> None:
@@ -89,9 +96,7 @@ class Inbox:
 
     async def _receive(self) -> None:
         async with self._link.broker.receiver(_SOURCE, prefetch=_PREFETCH) as receiver:
-            if self._address is None or self._address.done():
-                self._address = asyncio.get_running_loop().create_future()
-            self._address.set_result(receiver.address)
+            self._renew_address().set_result(receiver.address)
             while True:
                 batch = await receiver.receive(_PREFETCH, 20.0)
                 if batch:
@@ -114,7 +119,7 @@ class Inbox:
 
     def _lost(self, error: BusError) -> None:
         log.warning("%s: reply inbox lost: %s", self._link.name, error)
-        self._address = asyncio.get_running_loop().create_future()
+        self._renew_address()
         self._fail(error)
 
     def _fail(self, error: BusError) -> None:

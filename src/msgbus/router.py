@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from msgbus.dispatch import Bound, bind
-from msgbus.errors import RegistrationError
+from msgbus.errors import ConfigError, RegistrationError
 from msgbus.message import Kind, Message, Start
 from msgbus.options import Batch, Failed, Lease, Limits, Options, Retry
 from msgbus.topic import Queue, Rpc, Topic, checked_name
@@ -163,6 +163,7 @@ class Router:
         select: Select | None = None,
     ) -> None:
         bound = bind(function, type_, repr(target))
+        _check_carried(target, type_)
         if bound.wants_list and isinstance(target, Rpc):
             raise RegistrationError(f"{target!r}: handler {bound.name} takes a list; a responder answers one request")
         self._register(
@@ -179,6 +180,15 @@ class Router:
                     " use another group, or topic.only(Type) for each to take another type"
                 )
         self.registrations.append(new)
+
+
+def _check_carried(target: Topic[Any] | Queue[Any] | Rpc[Any, Any], *types: Any) -> None:
+    """A payload type that the codec can't carry is told here, not when the service starts."""
+    for type_ in (*types, *((target.reply,) if isinstance(target, Rpc) else ())):
+        try:
+            target.codec.bind(type_)
+        except ConfigError as error:
+            raise RegistrationError(f"{target!r}: {error}") from error
 
 
 def _share(old: Registration, new: Registration) -> bool:

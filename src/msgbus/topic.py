@@ -9,9 +9,9 @@ import dataclasses
 import operator
 import types
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar, Union, get_args, get_origin, is_typeddict
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
-from typing_extensions import TypeForm
+from typing_extensions import TypeForm, is_typeddict
 
 from msgbus.codecs import Codec
 from msgbus.codecs.json import Json

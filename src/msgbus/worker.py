@@ -155,12 +155,12 @@ class Workers:
             if worker.interruption is not None:  # the handler swallowed its cancellation and succeeded
                 worker.take_interruption()
         except Exception as error:
-            return await self._give_up(delivery, worker.take_interruption() or error)
+            return await self._give_up(delivery, worker.take_interruption() or error, worker)
         except asyncio.CancelledError:
-            return await self._give_up(delivery, _cancelled(worker))
+            return await self._give_up(delivery, _cancelled(worker), worker)
         return Settlement(delivery, _ACK)
 
-    async def _give_up(self, delivery: Delivery, error: Exception) -> Settlement | None:
+    async def _give_up(self, delivery: Delivery, error: Exception, worker: Worker) -> Settlement | None:
         """The policy's decision; a requester is told when it is final."""
         plan = self._plan
         if plan.last_word is not None and plan.policy.is_final(delivery, error) and not isinstance(error, LeaseLost):
@@ -169,6 +169,8 @@ class Workers:
                     return Settlement(delivery, Act.ACK)
             except Exception as failure:
                 return self._failed(delivery, failure)
+            except asyncio.CancelledError:
+                return self._failed(delivery, _cancelled(worker))
         return self._failed(delivery, error)
 
     def _failed(self, delivery: Delivery, error: Exception) -> Settlement | None:

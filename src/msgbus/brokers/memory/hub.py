@@ -194,7 +194,7 @@ class Hub:
     @staticmethod
     def dead_source(source: Source) -> Source:
         """The queue that keeps the dead letters of `source`."""
-        return Source("queue", ".".join(part for part in (source.name, source.group, "dead") if part))
+        return Source("queue", "/".join((source.kind, source.name, source.group, "dead")))  # no name has a slash
 
     def bury(self, source: Source, stored: Stored, reason: str, headers: Mapping[str, str] | None = None) -> None:
         """Put a message of `source` into its dead-letter queue, with failure headers."""

@@ -79,6 +79,7 @@ class MemoryQueue:
         self._lanes: dict[str, deque[Stored]] = {}
         self._free_lanes: dict[str, None] = {}
         self._locked: dict[str, int] = {}
+        self._waiting_heads: set[Stored] = set()  # retried, and their lanes wait for them
         self._expires = False  # some message here may
         self._lease_alarm: Call | None = None
         self._wait_alarm: Call | None = None
@@ -125,9 +126,6 @@ class MemoryQueue:
 
     def _put_later(self, stored: Stored, delay: float) -> None:
         heapq.heappush(self._delayed, (self._clock.now() + delay, stored.sequence, stored))
-        if stored.lane is not None:  # the whole lane waits for its head
-            self._locked[stored.lane] = self._locked.get(stored.lane, 0) + 1
-            self._free_lanes.pop(stored.lane, None)
         self._arm_delay()
 
     def _arm_delay(self) -> None:
@@ -144,7 +142,7 @@ class MemoryQueue:
             stored = heapq.heappop(self._delayed)[2]
             if stored.lane is not None:
                 self._into_lane(stored)
-                self._unlock(stored.lane)
+                self._unlock_head(stored)
             else:
                 self._ready.append(stored)
         self._arm_delay()
@@ -278,6 +276,11 @@ class MemoryQueue:
         if stored.lane is not None:
             self._unlock(stored.lane)
 
+    def _unlock_head(self, stored: Stored) -> None:
+        if stored in self._waiting_heads and stored.lane is not None:
+            self._waiting_heads.discard(stored)
+            self._unlock(stored.lane)
+
     def _unlock(self, lane: str) -> None:
         left = self._locked.get(lane, 0) - 1
         if left > 0:
@@ -293,6 +296,9 @@ class MemoryQueue:
         if delay > 0:
             self.depth += 1
             self._put_later(stored, delay)
+            if stored.lane is not None:  # the whole lane waits for its head
+                self._locked[stored.lane] += 1
+                self._waiting_heads.add(stored)
             self.remove(stored)
         else:
             self.give_back([stored])
@@ -354,8 +360,7 @@ class MemoryQueue:
         """Throw away what waits; how many."""
         count, self.depth = self.depth, 0
         for _, _, stored in self._delayed:
-            if stored.lane is not None:
-                self._unlock(stored.lane)
+            self._unlock_head(stored)
         self._ready.clear()
         self._lanes.clear()
         self._free_lanes.clear()
