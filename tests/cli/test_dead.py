@@ -197,7 +197,7 @@ async def test_nothing_is_lost_when_a_redrive_is_cancelled(
             await task
         monkeypatch.undo()
         await turns()
-        backlog = await shop.broker.admin.backlog(Source("queue", "orders.billing.dead"))
+        backlog = await shop.broker.admin.backlog(Source("queue", "topic/orders/billing/dead"))
         assert backlog is not None
         assert backlog.in_flight == 0
         first = len(shop.billed)
