@@ -1,6 +1,6 @@
 """What a service declares: topics, queues and calls, each with the type of its payload.
 
-All three are invariant in the payload type: a covariant Topic would let `publish(orders, 123)` pass.
+All are invariant in what is sent: a covariant Topic would let `publish(orders, 123)` pass.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from msgbus.errors import RegistrationError
 T = TypeVar("T")
 Member = TypeVar("Member")
 Request = TypeVar("Request")
-Reply = TypeVar("Reply")
+Reply = TypeVar("Reply", covariant=True)  # a reply is only read: `object` may be asked for where a Quote comes
 
 KeyOf = str | Callable[[Any], str]
 
