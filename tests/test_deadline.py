@@ -85,7 +85,6 @@ async def test_nested_deadlines_the_earlier_one_wins(clock: HandClock) -> None:
         task.result()
 
 
-@pytest.mark.xfail(strict=True, reason="any pending cancellation of the task hides the timeout")
 async def test_in_a_task_that_is_being_cancelled_it_is_a_timeout_all_the_same(clock: HandClock) -> None:
     """As a publish in the clean-up of a cancelled handler."""
     alarms = Alarms(clock)

@@ -90,7 +90,6 @@ async def test_a_route_is_the_remedy(scripted: OpenScripted) -> None:
         assert bus.health().ready
 
 
-@pytest.mark.xfail(strict=True, reason="neither refused nor filtered")
 async def test_a_filter_that_the_broker_has_not_is_refused_or_kept_by_the_core(
     clock: HandClock, scripted: OpenScripted
 ) -> None:

@@ -186,7 +186,6 @@ async def test_a_responder_s_timeout_reaches_the_requester(clock: HandClock) -> 
             asking.result()
 
 
-@pytest.mark.xfail(strict=True, reason="the CancelledError escapes from the worker, whose task ends")
 async def test_a_timeout_while_the_error_is_being_sent_does_not_kill_the_worker(clock: HandClock) -> None:
     held: list[str] = []
 
@@ -308,7 +307,6 @@ async def test_a_lost_inbox_fails_all_that_wait_and_the_next_request_opens_anoth
         assert broker.sent[-1][0].headers[h.REPLY_TO] == "inbox-2"
 
 
-@pytest.mark.xfail(strict=True, reason="the future that is awaited is replaced by another one")
 async def test_a_request_waits_for_an_inbox_that_can_t_be_opened_at_first(
     clock: HandClock, scripted: OpenScripted
 ) -> None:
@@ -328,7 +326,6 @@ async def test_a_request_waits_for_an_inbox_that_can_t_be_opened_at_first(
         assert asking.result() == Price(sku="a", cents=5)
 
 
-@pytest.mark.xfail(strict=True, run=False, reason="the future that is awaited is replaced by another one")
 async def test_an_inbox_that_is_refused_fails_the_request_and_the_next_one_tries_again(
     clock: HandClock, scripted: OpenScripted
 ) -> None:
@@ -362,7 +359,6 @@ async def test_a_broker_without_inboxes_refuses_requests_with_the_remedy(scripte
             await bus.request(PRICES, Ask(sku="a"))
 
 
-@pytest.mark.xfail(strict=True, reason="inboxes are kept by the URL without its options")
 async def test_calls_on_two_brokers_have_an_inbox_each(clock: HandClock) -> None:
     other = Rpc("other", Ask, Price)
     bus = Bus(clock=clock, settings=Settings(url="memory://", routes={"other": "memory://?depth=500"}))

@@ -11,7 +11,7 @@ from tests.conftest import OpenScripted
 from tests.models import ORDERS, WORK, Order, orders
 from tests.scripted import PLAIN, HandClock, consuming, delivery, turns
 
-from msgbus import Bus, Limits, Message, Retry, Throttled, Timeout
+from msgbus import Bus, Limits, Message, Retry, Settings, Throttled, Timeout
 from msgbus.message import Act, Delivery, Source
 from msgbus.middleware import Handle
 
@@ -59,6 +59,25 @@ async def test_no_more_handlers_than_the_concurrency(clock: HandClock) -> None:
         await bus.publish_many(WORK, orders(*map(str, range(10))))
         await clock.until(lambda: done == 10)
     assert highest == 3
+
+
+async def test_the_settings_decide_the_concurrency_where_a_handler_does_not(clock: HandClock) -> None:
+    bus = Bus(clock=clock, settings=Settings(concurrency=2))
+    running = highest = done = 0
+
+    @bus.consumer(WORK)
+    async def work(order: Order) -> None:
+        nonlocal running, highest, done
+        running += 1
+        highest = max(highest, running)
+        await clock.sleep(1.0)
+        running -= 1
+        done += 1
+
+    async with consuming(bus, clock):
+        await bus.publish_many(WORK, orders(*map(str, range(6))))
+        await clock.until(lambda: done == 6)
+    assert highest == 2
 
 
 async def test_no_more_in_hand_than_the_prefetch(clock: HandClock) -> None:

@@ -87,7 +87,10 @@ async def test_a_full_batch_does_not_linger_and_the_rest_goes_with_the_flush(clo
 
 async def test_only_what_was_throttled_is_tried_again(clock: HandClock) -> None:
     bench = Bench(clock)
-    answers = {"b": [Throttled("slow"), Unavailable("down"), None], "c": [LeaseLost("late")]}
+    answers: dict[str, list[BusError | None]] = {
+        "b": [Throttled("slow"), Unavailable("down"), None],
+        "c": [LeaseLost("late")],
+    }
     bench.broker.on_settle = lambda s: answers.get(s.delivery.headers["ce-id"], [None]).pop(0)
     await turns()
     bench.add(*"abcd")
