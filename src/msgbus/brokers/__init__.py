@@ -15,7 +15,11 @@ from msgbus.errors import ConfigError
 ENTRY_POINTS = "msgbus.brokers"
 """Third parties register a scheme here: `my = "my_package:MyBroker"`, called as `MyBroker(url, clock=clock)`."""
 
-BUILT_IN = {"memory": ("msgbus.brokers.memory", "MemoryBroker", "")}
+BUILT_IN = {
+    "amqp": ("msgbus.brokers.amqp", "AmqpBroker", "amqp"),
+    "amqps": ("msgbus.brokers.amqp", "AmqpBroker", "amqp"),
+    "memory": ("msgbus.brokers.memory", "MemoryBroker", ""),
+}
 """Scheme -> module, class, and the extra that installs what it needs."""
 
 

@@ -1,0 +1,311 @@
+"""The lean wire: an asyncio.Protocol over the codec. Many messages a wake-up, one write a turn of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any, cast
+
+from pamqp.base import Frame
+from pamqp.commands import Connection
+
+from msgbus.brokers.amqp import codec
+from msgbus.brokers.amqp.errors import caused, connection_end
+from msgbus.brokers.amqp.lean_channel import Calls, LeanChannel
+from msgbus.brokers.amqp.settings import Target
+from msgbus.brokers.amqp.wire import Arrived
+from msgbus.clock import Clock, TimerHandle
+from msgbus.errors import BusError, Disconnected, Refused, Unavailable
+
+_GATHER = 256 * 1024  # bytes that are written without waiting for the end of the turn
+_HIGH = 1024 * 1024  # bytes in the transport's buffer at which publishers wait
+_GOODBYE = 2.0  # seconds that the end of a connection may take
+_CAPABILITIES = (
+    "authentication_failure_close",
+    "basic.nack",
+    "connection.blocked",
+    "consumer_cancel_notify",
+    "publisher_confirms",
+)
+
+
+class LeanWire(asyncio.Protocol):
+    """One connection to one host; see wire.Wire."""
+
+    def __init__(self, target: Target, host: tuple[str, int], clock: Clock) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.closed: BusError | None = Disconnected("not connected")
+        self.blocked = ""
+        self.held = False
+        self.frame_max = target.options.frame_max
+        self._target = target
+        self._host = host
+        self._clock = clock
+        self._decoder = codec.Decoder()
+        self._calls = Calls(self.loop)
+        self._channels: dict[int, LeanChannel] = {}
+        self._most_channels = 2047
+        self._transport: asyncio.Transport | None = None
+        self._opening = False
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._paused = False
+        self._waiting: list[asyncio.Future[None]] = []
+        self._heard = self._spoke = False
+        self._silent = 0
+        self._beat_timer: TimerHandle | None = None
+        self._over: asyncio.Future[None] = self.loop.create_future()
+
+    # -- opening and closing
+
+    async def open(self) -> None:
+        """Connect, say who we are, agree on sizes."""
+        place = f"{self._host[0]}:{self._host[1]}"
+        try:
+            async with asyncio.timeout(self._target.options.timeout):
+                await self._connect()
+                await self._handshake()
+        except ssl.SSLCertVerificationError as error:
+            raise Refused(f"{place}: its certificate is not trusted: {error.verify_message}") from error
+        except TimeoutError as error:
+            raise Disconnected(f"{place} did not answer in {self._target.options.timeout:g} s") from error
+        except ssl.SSLError as error:
+            raise Refused(f"{place}: no TLS connection: {error.reason or error}") from error
+        except OSError as error:
+            raise Disconnected(f"{place}: {error}") from error
+        finally:
+            self._opening = False
+            if self.closed is not None and self._transport is not None:
+                self._transport.abort()
+
+    async def _connect(self) -> None:
+        context = self._target.context()
+        name = self._host[0] if context is not None else None
+        self._opening = True
+        await self.loop.create_connection(lambda: self, *self._host, ssl=context, server_hostname=name)
+
+    async def _handshake(self) -> None:
+        started = self._calls.expect()
+        self.write(codec.PROTOCOL)
+        start = cast(Connection.Start, await started)
+        tune = cast(Connection.Tune, await self._call(self._start_ok(start)))
+        options = self._target.options
+        self.frame_max = _smaller(options.frame_max, tune.frame_max)
+        self._decoder.largest = self.frame_max
+        self._most_channels = _smaller(2047, tune.channel_max)
+        beat = _smaller(options.heartbeat, tune.heartbeat) if options.heartbeat else 0
+        self.write(codec.method_frame(0, Connection.TuneOk(self._most_channels, self.frame_max, beat)))
+        await self._call(Connection.Open(virtual_host=self._target.vhost))
+        self.closed = None
+        if beat:
+            self._beat(beat / 2)
+
+    def _start_ok(self, start: Connection.Start) -> Connection.StartOk:
+        target = self._target
+        mechanism = target.options.auth.upper()
+        if mechanism not in str(start.mechanisms).split():
+            raise Refused(f"{target}: the server offers {start.mechanisms}, not {mechanism}")
+        response = f"\0{target.user}\0{target.password}" if mechanism == "PLAIN" else ""
+        properties: dict[str, Any] = {
+            "product": "msgbus",
+            "connection_name": target.options.name,
+            "capabilities": dict.fromkeys(_CAPABILITIES, True),
+        }
+        return Connection.StartOk(properties, mechanism, response, "en_US")
+
+    async def close(self) -> None:
+        """Say goodbye; harmless when not connected."""
+        transport = self._transport
+        if self.closed is None and transport is not None:
+            self.write(codec.method_frame(0, Connection.Close(200, "", 0, 0)))
+            self._lose(Disconnected("closed"))
+            self._flush()
+            try:
+                await asyncio.wait([self._over], timeout=_GOODBYE)
+            finally:
+                transport.abort()
+        elif transport is not None:
+            transport.abort()
+
+    async def channel(self, *, confirms: bool = False) -> LeanChannel:
+        """Open a channel."""
+        if self.closed is not None:
+            raise self.closed
+        number = next((n for n in range(1, self._most_channels + 1) if n not in self._channels), 0)
+        if not number:
+            raise Unavailable(f"{self._target}: all {self._most_channels} channels are in use")
+        channel = self._channels[number] = LeanChannel(self, number)
+        await channel.open(confirms=confirms)
+        return channel
+
+    def drop(self, channel: int) -> None:
+        """A channel's number is free again."""
+        self._channels.pop(channel, None)
+        self._decoder.forget(channel)
+
+    async def _call(self, method: Frame) -> Frame:
+        waiter = self._calls.expect()
+        self.write(codec.method_frame(0, method))
+        return await waiter
+
+    # -- writing
+
+    def write(self, data: bytes) -> None:
+        """Send it in this turn of the loop."""
+        if not self._out:
+            self.loop.call_soon(self._flush)
+        self._out.append(data)
+        self._out_bytes += len(data)
+        if self._out_bytes > _GATHER:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._out:
+            data = b"".join(self._out)
+            self._out.clear()
+            self._out_bytes = 0
+            self._spoke = True
+            if self._transport is not None:
+                self._transport.write(data)
+
+    async def writable(self) -> None:
+        """Until publishers may go on, or the connection is gone."""
+        while self.held:
+            waiter: asyncio.Future[None] = self.loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        self._paused = True
+        self._hold()
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has emptied."""
+        self._paused = False
+        self._hold()
+
+    def _hold(self) -> None:
+        self.held = self.closed is None and (self._paused or bool(self.blocked))
+        if not self.held:
+            waiting, self._waiting = self._waiting, []
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    # -- reading
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is there."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_HIGH)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand out what came."""
+        self._heard = True
+        try:
+            events = self._decoder.feed(data)
+        except codec.FrameError as error:
+            self._break(caused((Refused if self._opening else Disconnected)(str(error)), error))
+            return
+        channels, last = self._channels, None
+        for event in events:
+            channel = channels.get(event.channel)
+            if channel is None:
+                self._unknown(event)
+            elif event.__class__ is Arrived:
+                if channel.inflow is not None and channel.closed is None:
+                    channel.inflow.items.append(event)
+                    if channel is not last and last is not None and last.inflow is not None:
+                        last.inflow.wake()
+                    last = channel
+            else:
+                self._rarer(channel, event)
+        if last is not None and last.inflow is not None:
+            last.inflow.wake()
+
+    @staticmethod
+    def _rarer(channel: LeanChannel, event: codec.Event) -> None:
+        if isinstance(event, codec.Confirm):
+            channel.confirms.confirm(event.tag, multiple=event.multiple, ok=event.ok)
+        elif isinstance(event, codec.Method):
+            channel.received(event.frame)
+        elif isinstance(event, codec.Returned):
+            channel.returned(event)
+
+    def _unknown(self, event: codec.Event) -> None:
+        """Channel 0, or one that is closed already."""
+        if not isinstance(event, codec.Method) or event.channel:
+            return
+        frame = event.frame
+        if isinstance(frame, Connection.Blocked):
+            self.blocked = frame.reason or "the server blocks publishers"
+            self._hold()
+        elif isinstance(frame, Connection.Unblocked):
+            self.blocked = ""
+            self._hold()
+        elif isinstance(frame, Connection.Close):
+            self._closed_by_server(frame)
+        elif isinstance(frame, Connection.CloseOk):
+            self._finish()
+        else:
+            self._calls.answer(frame)
+
+    def _closed_by_server(self, frame: Connection.Close) -> None:
+        self.write(codec.method_frame(0, Connection.CloseOk()))
+        self._flush()
+        error = connection_end(frame.reply_code or 0, frame.reply_text or "", opening=self._opening)
+        self._lose(error)
+        self._finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        if isinstance(exc, ssl.SSLError) and self._opening:
+            self._lose(caused(Refused(f"the TLS connection was refused: {exc.reason or exc}"), exc))
+        else:
+            error = Disconnected(f"the connection is lost: {exc or 'closed by the other side'}")
+            self._lose(caused(error, exc) if exc is not None else error)
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def _finish(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _break(self, error: BusError) -> None:
+        self._lose(error)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _lose(self, error: BusError) -> None:
+        """The first reason stays."""
+        if self.closed is not None and not self._opening:
+            return
+        self.closed = error
+        self._opening = False
+        self.blocked = ""
+        if self._beat_timer is not None:
+            self._beat_timer.cancel()
+        self._calls.fail(error)
+        for channel in list(self._channels.values()):
+            channel.lost(error)
+        self._hold()
+
+    # -- heartbeats
+
+    def _beat(self, half: float) -> None:
+        """Every half interval: say something if nothing was said, and count how long nothing was heard."""
+        if not self._spoke:
+            self.write(codec.BEAT)
+            self._flush()
+        self._silent = 0 if self._heard else self._silent + 1
+        self._heard = self._spoke = False
+        if self._silent >= 4:
+            self._break(Disconnected(f"nothing heard for {4 * half:g} s: the connection is dead"))
+        else:
+            self._beat_timer = self._clock.call_later(half, lambda: self._beat(half))
+
+
+def _smaller(ours: int, theirs: int | None) -> int:
+    """Of two limits where 0 is none."""
+    return min(ours, theirs) if ours and theirs else ours or theirs or 65_535

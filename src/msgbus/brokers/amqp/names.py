@@ -1,0 +1,60 @@
+"""How topics, queues and groups are called on the server.
+
+Topic NAME -> topic exchange NAME. Queue NAME -> queue NAME. Group G of topic NAME -> queue NAME.G. What is dead of a
+queue -> QUEUE.dead. What waits for a retry -> QUEUE.retry.MILLISECONDS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgbus import headers as h
+from msgbus.message import Address, Source
+
+RUNGS = (*(125 << step for step in range(20)), 86_400_000)
+"""Milliseconds of the delay queues: 0.125 s, doubled up to 18 hours, and a day."""
+
+LONGEST = RUNGS[-1] / 1000
+LATEST = (RUNGS[-2] - RUNGS[-3]) / 1000
+"""Seconds: the longest delay, and how much later than asked the next rung may be."""
+
+
+def queue_of(place: Source | Address) -> str:
+    """The queue of a source, or of an address that is a queue or one group."""
+    return f"{place.name}.{place.group}" if place.kind == "topic" else place.name
+
+
+def dead_of(queue: str) -> str:
+    """The queue of its dead letters."""
+    return f"{queue}.dead"
+
+
+def rung(seconds: float) -> int:
+    """The shortest delay of the ladder that is not shorter than asked, in milliseconds; 0 for none at all."""
+    if seconds <= 0:
+        return 0
+    asked = seconds * 1000
+    return next((each for each in RUNGS if each >= asked), RUNGS[-1])
+
+
+def delay_of(queue: str, milliseconds: int) -> str:
+    """The queue where retries of `queue` wait so long."""
+    return f"{queue}.retry.{milliseconds}"
+
+
+def routing_key(headers: Mapping[str, str]) -> str:
+    """What a topic's messages are routed by: their type, so that a group can bind to the types it wants."""
+    key = headers.get(h.TYPE, "")
+    return key if len(key) <= 255 and len(key.encode()) <= 255 else ""
+
+
+def binding_keys(source: Source) -> tuple[str, ...]:
+    """The routing keys that a group binds to: the types of its filter, else all."""
+    for name, values in source.filter:
+        if name == h.TYPE and all(_is_literal(value) for value in values):
+            return values
+    return ("#",)
+
+
+def _is_literal(value: str) -> bool:
+    return 0 < len(value.encode()) <= 255 and not {"*", "#"} & set(value.split("."))

@@ -1,0 +1,281 @@
+"""Headers as AMQP properties and back. The names are those that FastStream and aio-pika use.
+
+Property -> header: content_type `content-type`, content_encoding `content-encoding`, correlation_id
+`correlation_id`, reply_to `reply_to`, message_id `ce-id`, type `ce-type`. All other headers are long strings in the
+header table. A value that is too long for a property (255 bytes of UTF-8) goes into the table too.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from pamqp import decode
+from pamqp.commands import Basic
+
+from msgbus import headers as h
+from msgbus.brokers.amqp.wire import Arrived, Publication
+
+CONTENT_ENCODING = "content-encoding"
+NATIVE = {  # header -> property, in the order of the wire
+    h.CONTENT_TYPE: "content_type",
+    CONTENT_ENCODING: "content_encoding",
+    h.CORRELATION: "correlation_id",
+    h.REPLY_TO: "reply_to",
+    h.ID: "message_id",
+    h.TYPE: "message_type",  # pamqp's name of the property `type`
+}
+HEADER = {name: header for header, name in NATIVE.items()}
+_TABLE_WINS = (h.ID, h.TYPE)  # a foreign producer that writes CloudEvents headers means those
+SHORT = 255  # bytes of a shortstr
+PERSISTENT = 2
+_SERVERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
+
+_FLAGS = {name: bit for name, bit in Basic.Properties.flags.items() if name != "cluster_id"}
+_LONG = struct.Struct(">I")
+_TIME = struct.Struct(">Q")
+_unpack_long = _LONG.unpack_from
+_pack_long = _LONG.pack
+_STRING = 0x53  # "S": a long string, the type of every header that we write
+
+
+# -- reading
+
+_Step = tuple[int, str]  # what to read, and what it is called
+_SHORT_ALWAYS, _SHORT_UNLESS, _TABLE, _OCTET, _TIMESTAMP, _SHORT_EXTRA, _OCTET_EXTRA = range(7)
+_plans: dict[int, tuple[_Step, ...]] = {}
+_names: dict[bytes, str] = {}
+_MOST_NAMES = 10_000
+
+
+def _step(name: str) -> _Step:
+    if name in HEADER:
+        header = HEADER[name]
+        return (_SHORT_UNLESS if header in _TABLE_WINS else _SHORT_ALWAYS), header
+    kinds = {"headers": _TABLE, "delivery_mode": _OCTET, "priority": _OCTET_EXTRA, "timestamp": _TIMESTAMP}
+    return kinds.get(name, _SHORT_EXTRA), name
+
+
+def _plan(flags: int) -> tuple[_Step, ...]:
+    if flags & 3:
+        raise ValueError(f"property flags {flags:#x} are not of AMQP 0-9-1")
+    steps = tuple(_step(name) for name in Basic.Properties.attributes() if flags & Basic.Properties.flags[name])
+    _plans[flags] = steps
+    return steps
+
+
+def read_properties(data: bytes, at: int, arrived: Arrived) -> int:
+    """Read the flags and properties that begin at `at` into headers, timestamp and extras; where they end."""
+    flags = data[at] << 8 | data[at + 1]
+    at += 2
+    headers: dict[str, str] = {}
+    arrived.headers, arrived.timestamp, arrived.extras = headers, None, None
+    for kind, name in _plans.get(flags) or _plan(flags):
+        if kind <= _SHORT_UNLESS:
+            end = at + 1 + data[at]
+            if kind == _SHORT_ALWAYS or name not in headers:
+                headers[name] = data[at + 1 : end].decode("utf-8", "replace")
+            at = end
+        elif kind == _TABLE:
+            at = _read_table(data, at, arrived)
+        else:
+            at = _read_other(data, at, kind, name, arrived)
+    return at
+
+
+def _read_other(data: bytes, at: int, kind: int, name: str, arrived: Arrived) -> int:
+    if kind == _OCTET:
+        return at + 1
+    if kind == _TIMESTAMP:
+        arrived.timestamp = _TIME.unpack_from(data, at)[0]
+        return at + 8
+    if kind == _OCTET_EXTRA:
+        _extra(arrived, name, data[at])
+        return at + 1
+    end = at + 1 + data[at]
+    _extra(arrived, name, data[at + 1 : end].decode("utf-8", "replace"))
+    return end
+
+
+def _read_table(data: bytes, at: int, arrived: Arrived) -> int:
+    headers, names = arrived.headers, _names
+    end: int = at + 4 + _unpack_long(data, at)[0]
+    at += 4
+    while at < end:
+        stop = at + 1 + data[at]
+        raw = data[at + 1 : stop]
+        name = names.get(raw) or _name(raw)
+        if data[stop] == _STRING:
+            at = stop + 5 + _unpack_long(data, stop + 1)[0]
+            headers[name] = data[stop + 5 : at].decode("utf-8", "replace")
+        else:
+            used, value = decode.embedded_value(data[stop:end])
+            at = stop + used
+            put_foreign(arrived, name, value)
+    if at != end:
+        raise ValueError("a header table is longer than it says")
+    return end
+
+
+def _name(raw: bytes) -> str:
+    name = raw.decode("utf-8", "replace")
+    if len(_names) < _MOST_NAMES:
+        _names[raw] = name
+    return name
+
+
+def put_foreign(arrived: Arrived, name: str, value: Any) -> None:
+    """A header that is no text: as text where it is the application's, as it is where it is the server's own."""
+    if name.startswith(_SERVERS) and not isinstance(value, str | bytes):
+        _extra(arrived, name, value)
+        return
+    text = text_of(value)
+    if text is not None:
+        arrived.headers[name] = text
+
+
+def text_of(value: Any) -> str | None:
+    """A foreign header's value as text: JSON for what is no string, None for nothing."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return bytes(value).decode("utf-8", "replace")
+    return json.dumps(value, default=str)
+
+
+def _extra(arrived: Arrived, name: str, value: Any) -> None:
+    if arrived.extras is None:
+        arrived.extras = {}
+    arrived.extras[name] = value
+
+
+# -- writing
+
+_TABLE_FLAG, _MODE_FLAG, _TIME_FLAG = _FLAGS["headers"], _FLAGS["delivery_mode"], _FLAGS["timestamp"]
+_prefixes: dict[str, bytes] = {}  # a header's name with its length and type
+_shorts: dict[str, bytes] = {}  # values that come again and again: content types and event types
+_REPEATED = (h.CONTENT_TYPE, h.TYPE)
+
+
+def _prefix(name: str) -> bytes:
+    raw = name.encode()
+    if len(raw) > SHORT:
+        raise ValueError(f"the header name {name[:40]!r}... has {len(raw)} bytes, AMQP allows {SHORT}")
+    made = bytes((len(raw),)) + raw + b"S"
+    if len(_prefixes) < _MOST_NAMES:
+        _prefixes[name] = made
+    return made
+
+
+def _short(value: str) -> bytes | None:
+    raw = value.encode()
+    return bytes((len(raw),)) + raw if len(raw) <= SHORT else None
+
+
+def _repeated(value: str) -> bytes | None:
+    made = _short(value)
+    if made is not None and len(_shorts) < _MOST_NAMES:
+        _shorts[value] = made
+    return made
+
+
+def write_properties(publication: Publication) -> bytes:
+    """Flags and properties of a publication, always persistent. Raises ValueError for a name that is too long."""
+    table: list[bytes] = []
+    native: dict[str, bytes] = {}
+    for name, value in publication.headers.items():
+        if name in NATIVE:
+            short = (_shorts.get(value) or _repeated(value)) if name in _REPEATED else _short(value)
+            if short is not None and value:
+                native[name] = short
+                continue
+        raw = value.encode()
+        table.append(_prefixes.get(name) or _prefix(name))
+        table.append(_pack_long(len(raw)))
+        table.append(raw)
+    return _assemble(publication, b"".join(table), native)
+
+
+def _assemble(publication: Publication, table: bytes, native: dict[str, bytes]) -> bytes:
+    flags = _MODE_FLAG | _TIME_FLAG
+    parts = [b"", native.pop(h.CONTENT_TYPE, b""), native.pop(CONTENT_ENCODING, b"")]
+    flags |= (_FLAGS["content_type"] if parts[1] else 0) | (_FLAGS["content_encoding"] if parts[2] else 0)
+    if table:
+        flags |= _TABLE_FLAG
+        parts += (_pack_long(len(table)), table)
+    parts.append(b"\x02")
+    if publication.priority is not None:
+        flags |= _FLAGS["priority"]
+        parts.append(bytes((publication.priority,)))
+    for header, flag in _BEFORE_EXPIRATION:
+        if header in native:
+            flags |= flag
+            parts.append(native[header])
+    if publication.expiration is not None:
+        flags |= _FLAGS["expiration"]
+        text = str(publication.expiration).encode()
+        parts.append(bytes((len(text),)) + text)
+    if h.ID in native:
+        flags |= _FLAGS["message_id"]
+        parts.append(native[h.ID])
+    parts.append(_TIME.pack(publication.timestamp))
+    if h.TYPE in native:
+        flags |= _FLAGS["message_type"]
+        parts.append(native[h.TYPE])
+    parts[0] = flags.to_bytes(2, "big")
+    return b"".join(parts)
+
+
+_BEFORE_EXPIRATION = ((h.CORRELATION, _FLAGS["correlation_id"]), (h.REPLY_TO, _FLAGS["reply_to"]))
+
+
+# -- the same for a client that has pamqp's properties
+
+
+def to_pamqp(publication: Publication) -> Basic.Properties:
+    """What `write_properties` writes, as pamqp's object. Raises ValueError as it does."""
+    native: dict[str, Any] = {}
+    table: dict[str, Any] = {}
+    for name, value in publication.headers.items():
+        if name in NATIVE and value and len(value.encode()) <= SHORT:
+            native[NATIVE[name]] = value
+        else:
+            _prefix(name)
+            table[name] = value
+    moment = decode.timestamp(_TIME.pack(publication.timestamp))[1]
+    expiration = None if publication.expiration is None else str(publication.expiration)
+    return Basic.Properties(
+        headers=table or None,
+        delivery_mode=PERSISTENT,
+        priority=publication.priority,
+        expiration=expiration,
+        timestamp=moment,
+        **native,
+    )
+
+
+def from_pamqp(properties: Basic.Properties, arrived: Arrived) -> None:
+    """What `read_properties` reads, from pamqp's object."""
+    arrived.headers, arrived.timestamp, arrived.extras = {}, None, None
+    for name, value in (properties.headers or {}).items():
+        if isinstance(value, str):
+            arrived.headers[name] = value
+        else:
+            put_foreign(arrived, name, value)
+    if properties.timestamp is not None:
+        arrived.timestamp = int(properties.timestamp.timestamp())
+    for name, header in HEADER.items():
+        text = getattr(properties, name)
+        if text and not (header in _TABLE_WINS and header in arrived.headers):
+            arrived.headers[header] = text
+    for name in ("priority", "expiration", "user_id", "app_id"):
+        value = getattr(properties, name)
+        if value not in (None, ""):
+            _extra(arrived, name, value)
+
+
+def without_brokers_own(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers for a copy: what a server wrote of an earlier life (`x-death`, ...) would be believed by it."""
+    return {name: value for name, value in headers.items() if not name.startswith(_SERVERS)}

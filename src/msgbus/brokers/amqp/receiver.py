@@ -1,0 +1,187 @@
+"""The receivers of the AMQP broker: a queue's, and a reply inbox's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgbus import headers as h
+from msgbus.brokers.amqp.acks import AckWindow
+from msgbus.brokers.amqp.copies import Copies
+from msgbus.brokers.amqp.inflow import Inflow
+from msgbus.brokers.amqp.wire import Arrived, Channel
+from msgbus.errors import BusError, LeaseLost, ReceiverClosed
+from msgbus.headers import attempt_of
+from msgbus.message import Act, Delivery, Settlement, Source
+
+_ACK, _RELEASE = Act.ACK, Act.RELEASE
+DELIVERY_COUNT = "x-delivery-count"  # absent at first, then 1, 2, ...
+
+
+class AmqpReceiver:
+    """One consumer on a channel of its own, so that `multiple` acknowledges nobody else's messages."""
+
+    address = ""
+
+    def __init__(self, source: Source, channel: Channel, inflow: Inflow[Arrived], copies: Copies) -> None:
+        self.consumer = ""
+        self._source = source
+        self._channel = channel
+        self._inflow = inflow
+        self._copies = copies
+        self._window = AckWindow()
+        self._counts = copies.counts_deliveries
+        self._time = copies.time
+        self._stopped = False
+
+    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+        """What came, as soon as there is something."""
+        arrived = await self._inflow.take(limit, wait)
+        return self._deliveries(arrived) if arrived else []
+
+    def _deliveries(self, batch: Sequence[Arrived]) -> list[Delivery]:
+        source, ordered, deliveries = self._source, self._source.ordered, []
+        for arrived in batch:
+            headers = arrived.headers
+            if h.EXPIRES in headers and self._is_expired(headers[h.EXPIRES]):
+                self._window.done(arrived.tag)
+                continue
+            arrived.owner = self
+            count = 1
+            if arrived.extras is not None and self._counts:
+                count += int(arrived.extras.get(DELIVERY_COUNT, 0))
+            deliveries.append(
+                Delivery(
+                    arrived.body,
+                    source,
+                    headers,
+                    arrived,
+                    attempt_of(headers) if h.ATTEMPT in headers else 1,
+                    count,
+                    headers.get(h.KEY) if ordered else None,
+                    arrived.timestamp,
+                    arrived,
+                )
+            )
+        if len(deliveries) < len(batch):
+            self._acknowledge()
+        return deliveries
+
+    def _is_expired(self, text: str) -> bool:
+        try:
+            return float(text) <= self._time()
+        except ValueError:
+            return False
+
+    async def settle(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:
+        """ACK and RELEASE are on their way at once; RETRY and DEAD are copies, confirmed before the original goes."""
+        if self._channel.closed is not None:
+            return [LeaseLost(f"{self._source}: the receiver is closed")] * len(batch)
+        results: list[BusError | None] = [None] * len(batch)
+        done, copied, released = self._window.done, [], []
+        for place, settlement in enumerate(batch):
+            arrived: Arrived = settlement.delivery.token
+            if arrived.owner is not self:
+                results[place] = LeaseLost(f"{self._source}: settled already, or by another receiver's delivery")
+                continue
+            arrived.owner = None
+            if settlement.act is _ACK:
+                done(arrived.tag)
+            elif settlement.act is _RELEASE:
+                released.append(arrived.tag)
+            else:
+                copied.append(place)
+        if released:
+            self._release(released)
+        self._acknowledge()
+        if copied:
+            await self._copy(batch, copied, results)
+        return results
+
+    def _acknowledge(self) -> None:
+        acks = self._window.flush()
+        if acks:
+            self._channel.ack(acks)
+
+    def _release(self, tags: Sequence[int]) -> None:
+        """Unordered: back at once. Ordered: nothing, the end of the channel gives all back in their order.
+
+        The consumer stays active until then, so that nobody gets what follows. A release in the middle of life ends
+        the channel now: what comes after it is already here.
+        """
+        if not self._source.ordered:
+            self._channel.requeue(tags)
+            for tag in tags:
+                self._window.told(tag)
+        elif not self._stopped:
+            self._inflow.fail(ReceiverClosed(f"{self._source}: given back in order"))
+
+    async def _copy(self, batch: Sequence[Settlement], places: Sequence[int], results: list[BusError | None]) -> None:
+        settlements = [batch[place] for place in places]
+        outcomes: Sequence[BusError | None] = [ReceiverClosed("cancelled")] * len(places)
+        try:
+            outcomes = await self._copies.send(self._source, settlements)
+        finally:
+            for place, settlement, outcome in zip(places, settlements, outcomes, strict=True):
+                arrived: Arrived = settlement.delivery.token
+                if outcome is None:
+                    self._window.done(arrived.tag)
+                else:
+                    arrived.owner = self
+                results[place] = outcome
+            if self._channel.closed is None:
+                self._acknowledge()
+        if self._channel.closed is not None:  # the copies are there, the originals come again
+            for place in places:
+                results[place] = results[place] or LeaseLost(f"{self._source}: closed before the original went")
+
+    async def extend(self, batch: Sequence[Delivery], seconds: float) -> Sequence[BusError | None]:
+        """A delivery is held as long as its channel lives."""
+        return [None if d.token.owner is self else LeaseLost(f"{self._source}: settled") for d in batch]
+
+    async def stop(self) -> None:
+        """Nothing new. An ordered source keeps its consumer, and so its place, until its handlers have ended."""
+        self._stopped = True
+        if not self._source.ordered and self._channel.closed is None:
+            await self._channel.cancel(self.consumer)
+        self._inflow.stop(refuse=self._source.ordered)
+
+    async def close(self) -> None:
+        """Let acknowledgements go out, then the channel."""
+        await self._channel.close()
+
+
+class ReplyInbox:
+    """Direct reply-to (https://www.rabbitmq.com/docs/direct-reply-to): replies are not acknowledged.
+
+    `address` is the name that the server has made for it. It reaches this inbox from any connection, and requests
+    that carry it may go out on any channel.
+    """
+
+    def __init__(self, source: Source, channel: Channel, inflow: Inflow[Arrived], address: str) -> None:
+        self.address = address
+        self._source = source
+        self._channel = channel
+        self._inflow = inflow
+
+    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+        """The replies that came."""
+        arrived = await self._inflow.take(limit, wait)
+        return [
+            Delivery(each.body, self._source, each.headers, each, sent_at=each.timestamp, raw=each) for each in arrived
+        ]
+
+    async def settle(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:
+        """There is nothing to say to the server."""
+        return [None] * len(batch)
+
+    async def extend(self, batch: Sequence[Delivery], seconds: float) -> Sequence[BusError | None]:
+        """There is nothing to say to the server."""
+        return [None] * len(batch)
+
+    async def stop(self) -> None:
+        """`receive` waits no longer."""
+        self._inflow.stop()
+
+    async def close(self) -> None:
+        """Replies that come later are dropped by the server."""
+        await self._channel.close()

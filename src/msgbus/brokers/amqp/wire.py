@@ -1,0 +1,171 @@
+"""The seam between the AMQP broker and a client: what both wires (lean.py, aiormq.py) do.
+
+A wire is one connection. It moves messages whose properties are already headers; names, retries, dead letters and
+topology are above it. Its errors are those of msgbus, with a ServerSaid as `__cause__` where the server spoke.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from pamqp.base import Frame
+
+from msgbus.brokers.amqp.inflow import Inflow
+from msgbus.errors import BusError
+
+
+class Publication:
+    """A message to publish. `headers` are all of them, the ones with a native property too (properties.py).
+
+    `timestamp`: Unix seconds. `expiration`: milliseconds until the server drops it. `mandatory`: say whether no
+    queue took it.
+    """
+
+    __slots__ = ("body", "exchange", "expiration", "headers", "mandatory", "priority", "routing_key", "timestamp")
+
+    def __init__(
+        self,
+        exchange: str,
+        routing_key: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        timestamp: int,
+        *,
+        mandatory: bool = True,
+    ) -> None:
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.headers = headers
+        self.body = body
+        self.timestamp = timestamp
+        self.mandatory = mandatory
+        self.expiration: int | None = None
+        self.priority: int | None = None
+
+
+class Arrived:
+    """A message that came: the token of its delivery, and its `raw`.
+
+    `headers`: the header table with the native properties. `extras`: what is no text (`x-death`,
+    `x-delivery-count`) or has no header of ours (`priority`, `app_id`, `user_id`, `expiration`), None if nothing is.
+    `owner`: the receiver that may settle it.
+    """
+
+    __slots__ = (
+        "body",
+        "channel",
+        "exchange",
+        "extras",
+        "headers",
+        "owner",
+        "redelivered",
+        "routing_key",
+        "tag",
+        "timestamp",
+    )
+
+    headers: dict[str, str]
+    timestamp: int | None
+    extras: dict[str, Any] | None
+    body: bytes
+
+    def __init__(self, channel: int, tag: int, redelivered: bool, exchange: str, routing_key: str) -> None:
+        self.channel = channel
+        self.tag = tag
+        self.redelivered = redelivered
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.owner: object = None
+
+    def __repr__(self) -> str:
+        return f"Arrived(tag={self.tag}, {self.exchange!r}, {self.routing_key!r}, {len(self.body)} bytes)"
+
+
+class Fate(enum.Enum):
+    """What the server did with a publication, where it is no error."""
+
+    TAKEN = "taken"
+    UNROUTED = "unrouted"  # a mandatory one that no queue took
+
+
+Outcome = Fate | BusError
+
+
+class Channel(Protocol):
+    """One channel. It dies alone where the server closes it, and with its wire."""
+
+    @property
+    def closed(self) -> BusError | None:
+        """Why it is dead; None while it lives."""
+        ...
+
+    async def publish(self, batch: Sequence[Publication]) -> Sequence[Outcome]:
+        """Publish and wait for all confirms; waits while the server blocks publishers or the socket is full.
+
+        Only on a channel with confirms. One outcome each: Refused, Throttled (the queue rejected it), Unavailable
+        (another entry closed the channel). Raises Disconnected. Cancelled, the outcome is unknown.
+        """
+        ...
+
+    async def bounce(self, publication: Publication) -> Arrived:
+        """Publish what no queue takes; as the server gives it back. Only on a channel without confirms."""
+        ...
+
+    async def consume(self, queue: str, inflow: Inflow[Arrived], prefetch: int) -> str:
+        """Have messages put into `inflow`; the consumer's tag. `prefetch` 0: no acknowledgements at all.
+
+        The end of the consumer, the channel or the connection fails the inflow.
+        """
+        ...
+
+    async def cancel(self, consumer: str) -> None:
+        """No new messages; what came before is in the inflow when it returns."""
+        ...
+
+    def ack(self, acks: Sequence[tuple[int, bool]]) -> None:
+        """Acknowledge: (tag, all up to it). Never waits."""
+        ...
+
+    def requeue(self, tags: Sequence[int]) -> None:
+        """Give messages back to their queue. Never waits."""
+        ...
+
+    async def call(self, method: Frame) -> Frame:
+        """Call a synchronous method; its answer. Raises the error of the channel's or the connection's end."""
+        ...
+
+    async def close(self) -> None:
+        """Close it; what it held unacknowledged goes back to the queues. Harmless when dead."""
+        ...
+
+    def abandon(self) -> None:
+        """Close it without waiting."""
+        ...
+
+
+class Wire(Protocol):
+    """One connection."""
+
+    @property
+    def closed(self) -> BusError | None:
+        """Why it is not connected; None while it is."""
+        ...
+
+    @property
+    def blocked(self) -> str:
+        """Why the server takes no publishes now (a memory or disk alarm); "" while it does."""
+        ...
+
+    async def open(self) -> None:
+        """Connect once. Raises Refused where it can't help to try again, else Disconnected or Unavailable."""
+        ...
+
+    async def close(self) -> None:
+        """Say goodbye; harmless when not connected."""
+        ...
+
+    async def channel(self, *, confirms: bool = False) -> Channel:
+        """Open a channel."""
+        ...
