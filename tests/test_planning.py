@@ -131,7 +131,6 @@ async def test_a_filter_on_the_embedded_broker(clock: HandClock) -> None:
     assert seen == ["fr", "it"]
 
 
-@pytest.mark.xfail(strict=True, reason="taken")
 def test_a_filter_on_a_header_that_the_topic_does_not_promise_is_refused() -> None:
     with pytest.raises(ConfigError, match="country"):
         Bus().subscriber(ORDERS, group="g", select=Select(where={"country": ["fr"]}))(handle)

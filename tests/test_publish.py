@@ -360,7 +360,7 @@ async def test_a_publish_is_cancelled_with_its_task(clock: HandClock, scripted: 
 
 @pytest.mark.parametrize(
     "timeout",
-    [pytest.param(0.0, marks=pytest.mark.xfail(strict=True, reason="0 is taken for the default")), -1.0],
+    [0.0, -1.0],
 )
 async def test_a_timeout_of_nothing_is_not_the_default(
     clock: HandClock, scripted: OpenScripted, timeout: float

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 from fast_depends import Provider
 
 from msgbus.broker import Difference, Part, TopicSpec
-from msgbus.brokers import open_broker
+from msgbus.brokers import open_broker, shown
 from msgbus.claim import BodyStore, fetching, fetching_batch
 from msgbus.clock import Alarms, Clock, SystemClock
 from msgbus.config import Settings, load_settings
@@ -140,7 +140,7 @@ class Bus(Router):
 
     async def _connect(self) -> None:
         urls = {self.settings.url, *self.settings.routes.values()}
-        self.links = {url: Link(open_broker(url, self.clock), url.partition("?")[0], self.clock) for url in urls}
+        self.links = {url: Link(open_broker(url, self.clock), shown(url), self.clock) for url in urls}
         async with _bare_errors(), asyncio.TaskGroup() as group:
             for link in self.links.values():
                 group.create_task(link.open(self.settings.connect_timeout))
@@ -230,7 +230,7 @@ class Bus(Router):
         """
         outlet = self._outlets.get(topic) or await self._open_outlet(topic, Topic)
         out = outlet.prepare(payload, key, headers, delay, options)
-        with Deadline(self._alarms, timeout or self._timeout, outlet.address):
+        with Deadline(self._alarms, self._timeout if timeout is None else timeout, outlet.address):
             (result,) = await outlet.send((out,))
         return result if type(result) is Receipt and not result.unrouted else outlet.receipt(result)
 
@@ -252,7 +252,7 @@ class Bus(Router):
         batch = [prepare(payload, None, headers) for payload in payloads]
         if not batch:
             return []
-        with Deadline(self._alarms, timeout or self._timeout, outlet.address):
+        with Deadline(self._alarms, self._timeout if timeout is None else timeout, outlet.address):
             results = await outlet.send(batch)
         return outlet.receipts(results)
 
@@ -270,7 +270,7 @@ class Bus(Router):
         """Send to a queue, where one consumer gets it. As `publish` otherwise."""
         outlet = self._outlets.get(queue) or await self._open_outlet(queue, Queue)
         out = outlet.prepare(payload, key, headers, delay, options)
-        with Deadline(self._alarms, timeout or self._timeout, outlet.address):
+        with Deadline(self._alarms, self._timeout if timeout is None else timeout, outlet.address):
             (result,) = await outlet.send((out,))
         return result if type(result) is Receipt and not result.unrouted else outlet.receipt(result)
 

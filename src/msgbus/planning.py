@@ -144,9 +144,6 @@ def _filtered(members: Sequence[Registration], handle: Handle, stats: Stats) -> 
         return handle
     if first.bound.wants_list:
         raise ConfigError(f"{first.target!r}: select.where can't be used with a batch handler")
-    unknown = [name for name, _ in where if name not in getattr(first.target, "filter_on", ())]
-    if unknown:
-        raise ConfigError(f"{first.target!r}: select.where names {unknown}; name them in Topic(filter_on=...) too")
     return _selecting(where, handle, stats)
 
 

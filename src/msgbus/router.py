@@ -117,6 +117,7 @@ class Router:
         """Handle a topic's messages. `group`: the durable subscription; its instances compete for messages."""
         _expect(topic, Topic, "subscriber")
         checked_name(group, f"{topic!r}: group")
+        _check_select(topic, select)
         options = Options.of(retry=retry, limits=limits, lease=lease, batch=batch)
         return Subscribe(lambda function: self._add(topic, topic.type, group, function, options, select))
 
@@ -180,6 +181,13 @@ class Router:
                     " use another group, or topic.only(Type) for each to take another type"
                 )
         self.registrations.append(new)
+
+
+def _check_select(topic: Topic[Any], select: Select | None) -> None:
+    """Headers that are filtered on must be kept native where a broker allows few: the topic says which."""
+    unknown = [name for name in (select.where or {}) if name not in topic.filter_on] if select else []
+    if unknown:
+        raise RegistrationError(f"{topic!r}: select.where names {unknown}; name them in Topic(filter_on=...) too")
 
 
 def _check_carried(target: Topic[Any] | Queue[Any] | Rpc[Any, Any], *types: Any) -> None:

@@ -20,7 +20,7 @@ from msgbus.errors import RegistrationError
 T = TypeVar("T")
 Member = TypeVar("Member")
 Request = TypeVar("Request")
-Reply = TypeVar("Reply", covariant=True)  # a reply is only read: `object` may be asked for where a Quote comes
+Reply = TypeVar("Reply", covariant=True)  # noqa: PLC0105 - only read: an `object` may be asked for where a Quote comes
 
 KeyOf = str | Callable[[Any], str]
 
@@ -146,7 +146,8 @@ def key_getter(what: str, type_: Any, key: KeyOf | None) -> Callable[[Any], str]
         fields = field_names(member)
         if fields is not None and key not in fields:
             raise RegistrationError(f"{what}: key={key!r} is no field of {type_name(member)}; it has {sorted(fields)}")
-    get = operator.itemgetter(key) if is_typeddict(type_) else operator.attrgetter(key)
+    of_dict = all(is_typeddict(member) for member in union_members(type_))
+    get = operator.itemgetter(key) if of_dict else operator.attrgetter(key)
 
     def key_of(payload: Any) -> str:
         value = get(payload)

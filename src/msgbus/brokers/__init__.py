@@ -34,6 +34,12 @@ def open_broker(url: str, clock: Clock) -> Broker:
     return factory(url, clock=clock)
 
 
+def shown(url: str) -> str:
+    """A URL as logs and errors may show it: without credentials and options."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def known_schemes() -> list[str]:
     """Every scheme that can be opened here, built in and third-party."""
     return sorted({*BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINTS))})
@@ -43,11 +49,13 @@ def _load(url: str, module: str, name: str, extra: str) -> Callable[..., Broker]
     try:
         return cast(Callable[..., Broker], getattr(importlib.import_module(module), name))
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{url}: {error.name} is missing, install it with: pip install 'msgbus[{extra}]'") from error
+        raise ConfigError(
+            f"{shown(url)}: {error.name} is missing, install it with: pip install 'msgbus[{extra}]'"
+        ) from error
 
 
 def _third_party(url: str, scheme: str) -> Callable[..., Broker]:
     for entry in entry_points(group=ENTRY_POINTS, name=scheme):
         loaded: Any = entry.load()
         return cast(Callable[..., Broker], loaded)
-    raise ConfigError(f"{url!r}: no broker for the scheme {scheme!r}; there are {', '.join(known_schemes())}")
+    raise ConfigError(f"{shown(url)!r}: no broker for the scheme {scheme!r}; there are {', '.join(known_schemes())}")
