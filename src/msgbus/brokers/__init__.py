@@ -19,6 +19,7 @@ BUILT_IN = {
     "amqp": ("msgbus.brokers.amqp", "AmqpBroker", "amqp"),
     "amqps": ("msgbus.brokers.amqp", "AmqpBroker", "amqp"),
     "memory": ("msgbus.brokers.memory", "MemoryBroker", ""),
+    "sqs": ("msgbus.brokers.sqs", "SqsBroker", "aws"),
 }
 """Scheme -> module, class, and the extra that installs what it needs."""
 

@@ -1,0 +1,87 @@
+"""Dead letters: the message as it came, and why it is one. Sans-IO."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from msgbus import headers as h
+from msgbus.brokers.sqs.names import sized_id
+from msgbus.brokers.sqs.targets import Target
+from msgbus.brokers.sqs.wire import ATTRIBUTES
+from msgbus.errors import Refused
+from msgbus.message import Settlement
+
+_SHORT = 80  # characters that are left of an error's text where there is no room
+_TEXTS = (h.DEAD_REASON, h.ERROR)
+
+
+def dead_entry(settlement: Settlement, target: Target) -> dict[str, Any]:
+    """The entry of SendMessageBatch that carries a delivery to its dead-letter queue.
+
+    Body and attributes are those that came: the core has opened the envelope of the delivery itself. Failure
+    headers go into the packed header. On a FIFO queue each letter has a group of its own, so that all of them can
+    be read at once. Raises Refused where there is no room for why it is dead.
+    """
+    message: Mapping[str, Any] = settlement.delivery.raw
+    headers = {h.DEAD_REASON: settlement.reason, **(settlement.headers or {})}
+    for failure in (headers, _shortened(headers)):
+        attributes = _with_failure(message.get("MessageAttributes") or {}, failure)
+        if attributes is not None and _size(message["Body"], attributes) <= target.limit:
+            break
+    else:
+        raise Refused(
+            f"{settlement.delivery.source}: no room for a dead letter in {target.where}: the message has"
+            f" {len(message['Body']):,} characters and {len(message.get('MessageAttributes') or {})} attributes;"
+            " it stays, and its queue's redrive policy moves it in the end"
+        )
+    entry: dict[str, Any] = {"MessageBody": message["Body"], "MessageAttributes": attributes}
+    if target.fifo:
+        entry["MessageGroupId"] = message["MessageId"]
+        hop = str(settlement.delivery.headers.get(h.HOP, "0"))
+        entry["MessageDeduplicationId"] = sized_id(f"{message['MessageId']}:{hop}:dead")
+    return entry
+
+
+def _with_failure(given: Mapping[str, Any], failure: Mapping[str, str]) -> dict[str, Any] | None:
+    """The attributes with the failure headers packed; None where ten are too few."""
+    attributes = {name: _sendable(attribute) for name, attribute in given.items()}
+    packed = dict(failure)
+    before = attributes.pop(h.PACKED, None)
+    if before is not None:
+        packed = _merged(before.get("StringValue", ""), failure)
+    for name in [name for name, each in attributes.items() if each["DataType"] == "String"]:
+        if len(attributes) < ATTRIBUTES:
+            break
+        packed.setdefault(name, attributes.pop(name)["StringValue"])
+    if len(attributes) >= ATTRIBUTES:
+        return None
+    attributes[h.PACKED] = {"DataType": "String", "StringValue": json.dumps(packed, separators=(",", ":"))}
+    return attributes
+
+
+def _merged(packed: str, failure: Mapping[str, str]) -> dict[str, str]:
+    """A damaged packed header may be the very reason: it is kept as text beside the failure."""
+    try:
+        return {**json.loads(packed), **failure}
+    except (ValueError, TypeError, RecursionError):
+        return {**failure, "msgbus-damaged": packed}
+
+
+def _sendable(attribute: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what a receive adds."""
+    return {name: value for name, value in attribute.items() if name in ("DataType", "StringValue", "BinaryValue")}
+
+
+def _shortened(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value[:_SHORT] if name in _TEXTS else value for name, value in headers.items()}
+
+
+def _size(body: str, attributes: Mapping[str, Any]) -> int:
+    size = len(body) if body.isascii() else len(body.encode())
+    for name, attribute in attributes.items():
+        value = attribute.get("StringValue")
+        size += len(name) + len(attribute["DataType"])
+        size += len(value.encode()) if value is not None else len(attribute.get("BinaryValue", b""))
+    return size

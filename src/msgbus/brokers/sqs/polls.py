@@ -1,0 +1,127 @@
+"""Long polls of one queue: as many in flight as there is load for, and none is ever cancelled.
+
+A cancelled poll hides the messages that it was about to return until their visibility ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from msgbus.brokers.aws import AwsClient, native_code
+from msgbus.brokers.aws.codes import MISSING
+from msgbus.brokers.mailbox import Mailbox
+from msgbus.errors import BusError, ReceiverClosed
+from msgbus.message import Delivery
+
+log = logging.getLogger("msgbus.sqs")
+
+MESSAGES = 10
+"""Most messages of one poll."""
+
+_ASKED = ("ApproximateReceiveCount", "SentTimestamp", "MessageGroupId")
+
+Accept = Callable[[Mapping[str, Any]], Delivery]
+
+
+@dataclass(frozen=True, slots=True)
+class PollOptions:
+    """`wait`: seconds of one poll. `most`: polls in flight. `lease`: the visibility to ask for, None: the queue's."""
+
+    wait: int
+    most: int
+    lease: int | None
+
+
+class Polls:
+    """Fills a mailbox on demand.
+
+    Idle, one poll waits. Each poll that brings something doubles how many may be in flight, each that brings
+    nothing takes one away. A poll is started only for messages that somebody has room for.
+    """
+
+    def __init__(
+        self, client: AwsClient, url: str, options: PollOptions, mailbox: Mailbox[Delivery], accept: Accept
+    ) -> None:
+        self.asked = 0  # messages that polls under way may bring
+        self.under_way: set[asyncio.Task[None]] = set()
+        self._client = client
+        self._url = url
+        self._options = options
+        self._mailbox = mailbox
+        self._accept = accept
+        self._allowed = 1
+        self._wanted = 0
+        self._failing = False
+        self._loop = asyncio.get_running_loop()
+        self._params: dict[str, Any] = {
+            "QueueUrl": url,
+            "WaitTimeSeconds": options.wait,
+            "MessageSystemAttributeNames": _ASKED,
+            "MessageAttributeNames": ("All",),
+        }
+        if options.lease is not None:
+            self._params["VisibilityTimeout"] = options.lease
+
+    def ask(self, wanted: int) -> None:
+        """Have polls under way for `wanted` messages, as far as the load allows more of them; 0: nobody waits."""
+        self._wanted = wanted
+        while len(self.under_way) < self._allowed and (count := self._missing()) > 0:
+            self.asked += count
+            task = self._loop.create_task(self._run(count))
+            self.under_way.add(task)
+            task.add_done_callback(self.under_way.discard)
+
+    def _missing(self) -> int:
+        """How many messages the next poll should bring."""
+        return min(MESSAGES, self._wanted - self.asked - len(self._mailbox))
+
+    async def all_back(self) -> None:
+        """Until no poll is under way."""
+        while self.under_way:
+            await asyncio.wait(self.under_way)
+
+    async def one_back(self) -> None:
+        """Until a poll has come back, if any is under way."""
+        if self.under_way:
+            await asyncio.wait(self.under_way, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _run(self, count: int) -> None:
+        """Poll after poll, for as long as somebody waits."""
+        while count > 0:
+            try:
+                went_well = await self._poll(count)
+            finally:
+                self.asked -= count
+            count = self._missing() if went_well and len(self.under_way) <= self._allowed else 0
+            self.asked += max(0, count)
+
+    async def _poll(self, count: int) -> bool:
+        try:
+            answer = await self._client.call("sqs", "ReceiveMessage", {**self._params, "MaxNumberOfMessages": count})
+        except BusError as error:
+            self._failed(error)
+            return False
+        self._failing = False
+        messages = answer.get("Messages")
+        if messages:
+            self._allowed = min(2 * self._allowed, self._options.most)
+            self._mailbox.put([self._accept(message) for message in messages])
+        else:
+            self._allowed = max(1, self._allowed - 1)
+        return True
+
+    def _failed(self, error: BusError) -> None:
+        """Told to the core, which waits and asks again; said in the log once, until a poll succeeds."""
+        self._allowed = 1
+        if not self._failing:
+            log.warning("receiving fails: %s", error)
+        self._failing = True
+        if native_code(error) in MISSING:
+            gone = ReceiverClosed(f"{self._url}: the queue is gone")
+            gone.__cause__ = error.__cause__
+            error = gone
+        self._mailbox.fail(error)
