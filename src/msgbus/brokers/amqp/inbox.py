@@ -17,7 +17,7 @@ PSEUDO_QUEUE = "amq.rabbitmq.reply-to"
 
 async def open_inbox(wires: Wires, source: Source, inflow: Inflow[Arrived]) -> ReplyInbox:
     """On the publishing connection: a lost one loses the replies to what it sent, at once."""
-    channel = await wires.publishing().channel()
+    channel = await wires.publishing().channel(confirms=True)
     try:
         await channel.consume(PSEUDO_QUEUE, inflow, 0)
         return ReplyInbox(source, channel, inflow, await _address(channel))

@@ -110,7 +110,7 @@ class Channel(Protocol):
         ...
 
     async def bounce(self, publication: Publication) -> Arrived:
-        """Publish what no queue takes; as the server gives it back. Only on a channel without confirms."""
+        """Publish what no queue takes; as the server gives it back. On a channel with confirms, and nothing else."""
         ...
 
     async def consume(self, queue: str, inflow: Inflow[Arrived], prefetch: int) -> str:

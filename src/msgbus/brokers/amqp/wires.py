@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 
+from msgbus.broker import Status
 from msgbus.brokers.amqp.lean import LeanWire
 from msgbus.brokers.amqp.settings import Target
 from msgbus.brokers.amqp.wire import Channel, Wire
-from msgbus.broker import Status
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Disconnected, Refused
 
