@@ -215,7 +215,7 @@ class LeanWire(asyncio.Protocol):
                 self._unknown(event)
             elif event.__class__ is Arrived:
                 if channel.inflow is not None and channel.closed is None:
-                    channel.inflow.items.append(event)
+                    channel.inflow.items.append(event)  # pyright: ignore[reportArgumentType] - a Confirm was handled above
                     if channel is not last and last is not None and last.inflow is not None:
                         last.inflow.wake()
                     last = channel
