@@ -27,6 +27,7 @@ from pamqp.commands import Basic
 from msgbus.brokers.amqp.errors import ServerSaid, blame, caused, receiver_end, refusal, rejected
 from msgbus.brokers.amqp.inflow import Inflow
 from msgbus.brokers.amqp.properties import from_pamqp, to_pamqp
+from msgbus.brokers.amqp.settings import PATIENCE
 from msgbus.brokers.amqp.wire import Arrived, Fate, Outcome, Publication
 from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused, Unavailable
 
@@ -165,7 +166,9 @@ class AioChannel:
         try:
             if prefetch:
                 await self._raw.basic_qos(prefetch_count=min(prefetch, 65_535))
-            answer = await self._raw.basic_consume(queue, on_message, no_ack=not prefetch)
+            answer = await self._raw.basic_consume(queue, on_message, no_ack=not prefetch, timeout=PATIENCE)
+        except TimeoutError as error:
+            raise Unavailable(f"{queue}: the server did not answer in {PATIENCE:g} s") from error
         except _ERRORS as error:
             translated = self._translated(error)
             raise translated from translated.__cause__
@@ -208,7 +211,9 @@ class AioChannel:
         if self.closed is not None:
             raise self._closed or Disconnected("closed")
         try:
-            answer = await self._raw.rpc(method)
+            answer = await self._raw.rpc(method, timeout=PATIENCE)
+        except TimeoutError as error:
+            raise Unavailable(f"the server did not answer {method.name} in {PATIENCE:g} s") from error
         except _ERRORS as error:
             translated = self._translated(error)
             raise translated from translated.__cause__

@@ -16,8 +16,9 @@ from msgbus.brokers.amqp import codec
 from msgbus.brokers.amqp.confirms import Batch, Confirms
 from msgbus.brokers.amqp.errors import ServerSaid, blame, receiver_end, refusal
 from msgbus.brokers.amqp.inflow import Inflow
+from msgbus.brokers.amqp.settings import PATIENCE
 from msgbus.brokers.amqp.wire import Arrived, Outcome, Publication
-from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused
+from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused, Unavailable
 
 
 class Line(Protocol):
@@ -161,7 +162,11 @@ class LeanChannel:
         data = codec.method_frame(self.number, method)
         waiter = self._calls.expect()
         self._line.write(data)
-        return await waiter
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await waiter
+        except TimeoutError as error:
+            raise Unavailable(f"the server did not answer {method.name} in {PATIENCE:g} s") from error
 
     async def close(self) -> None:
         """Close it and wait until the server knows."""

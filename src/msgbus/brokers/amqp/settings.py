@@ -10,6 +10,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from msgbus.errors import ConfigError
 
+PATIENCE = 30.0
+"""Seconds that a call may take: a quorum queue without a leader never answers."""
+
 PORTS = {"amqp": 5672, "amqps": 5671}
 
 

@@ -83,7 +83,7 @@ class SqsBroker:
             limit = known.message_bytes if known is not None else TOPIC_BYTES
         return Capabilities(
             send_batch=BATCH,
-            send_bytes=QUEUE_BYTES,
+            send_bytes=QUEUE_BYTES - RESERVE,
             send_slots=8,
             send_order="gated",
             send_delay=None if fifo else LONGEST_DELAY,

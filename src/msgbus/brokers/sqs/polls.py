@@ -73,7 +73,6 @@ class Polls:
             self.asked += count
             task = self._loop.create_task(self._run(count))
             self.under_way.add(task)
-            task.add_done_callback(self.under_way.discard)
 
     def _missing(self) -> int:
         """How many messages the next poll should bring."""
@@ -91,13 +90,18 @@ class Polls:
 
     async def _run(self, count: int) -> None:
         """Poll after poll, for as long as somebody waits."""
-        while count > 0:
-            try:
-                went_well = await self._poll(count)
-            finally:
-                self.asked -= count
-            count = self._missing() if went_well and len(self.under_way) <= self._allowed else 0
-            self.asked += max(0, count)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker
+        try:
+            while count > 0:
+                try:
+                    went_well = await self._poll(count)
+                finally:
+                    self.asked -= count
+                count = self._missing() if went_well and len(self.under_way) <= self._allowed else 0
+                self.asked += max(0, count)
+        finally:
+            self.under_way.discard(task)  # not in a callback: who asks meanwhile must not take it for a poll
 
     async def _poll(self, count: int) -> bool:
         try:

@@ -65,7 +65,7 @@ class Sender:
                 entries.append(make(place, out, target, fair=self._fair))
             except Refused as error:
                 results[place] = error
-        for part in split(entries, target.limit):
+        for part in split(entries, target.limit - BATCH * wire.TYPE_BYTES):
             await self._call(address, target, part, results)
 
     async def _call(self, address: Address, target: Target, part: Sequence[Entry], results: list[Result]) -> None:

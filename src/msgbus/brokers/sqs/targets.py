@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from msgbus.brokers.aws import AwsClient, native_code
 from msgbus.brokers.aws.codes import DENIED, MISSING
 from msgbus.brokers.sqs.names import arn, is_fifo, queue_name, topic_name
+from msgbus.brokers.sqs.wire import TYPE_BYTES
 from msgbus.errors import BusError, Refused
 from msgbus.message import Address
 
@@ -34,7 +35,7 @@ class Target:
     @property
     def message_bytes(self) -> int:
         """Most bytes of one message, attributes included."""
-        return self.limit - RESERVE if self.service == "sqs" else self.limit
+        return self.limit - (RESERVE if self.service == "sqs" else TYPE_BYTES)
 
 
 def queue_target(url: str) -> Target:

@@ -27,7 +27,9 @@ OLD_POINTER = b'["com.amazon.sqs.javamessaging.MessageS3Pointer"'
 SIZE_ATTRIBUTE = "ExtendedPayloadSize"
 """How a body in S3 is told, by the Amazon SQS Extended Client Library: in this form, or in the older one."""
 
-_TYPE_BYTES = len("String")
+TYPE_BYTES = ATTRIBUTES * len("String")
+"""What AWS counts beside names and values."""
+
 _REFUSED_CHARACTER = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -40,7 +42,7 @@ def text_of(out: Outgoing) -> str:
 
 
 def attributes_of(out: Outgoing) -> tuple[dict[str, Any], int]:
-    """The headers as attributes, and their size in bytes as AWS counts it.
+    """The headers as attributes, and the bytes of their names and values; AWS counts their types too.
 
     What an attribute can't hold (nothing, control characters) goes into the packed header with the others.
     """
@@ -52,7 +54,7 @@ def attributes_of(out: Outgoing) -> tuple[dict[str, Any], int]:
             odd[name] = value
             continue
         attributes[name] = {"DataType": "String", "StringValue": value}
-        size += len(name) + _TYPE_BYTES + (len(value) if value.isascii() else len(value.encode()))
+        size += len(name) + (len(value) if value.isascii() else len(value.encode()))
     if odd:
         size += _pack(attributes, odd)
     if out.body.startswith((POINTER, OLD_POINTER)):
@@ -65,7 +67,7 @@ def _pack(attributes: dict[str, Any], more: Mapping[str, str]) -> int:
     before = attributes.get(h.PACKED, {}).get("StringValue")
     packed = json.dumps({**(json.loads(before) if before else {}), **more}, separators=(",", ":"))
     attributes[h.PACKED] = {"DataType": "String", "StringValue": packed}
-    return len(packed) - len(before) if before else len(packed) + len(h.PACKED) + _TYPE_BYTES
+    return len(packed) - len(before) if before else len(packed) + len(h.PACKED)
 
 
 def _tell_size(attributes: dict[str, Any]) -> int:
@@ -75,7 +77,7 @@ def _tell_size(attributes: dict[str, Any]) -> int:
     if size is None or len(attributes) >= ATTRIBUTES:
         return 0
     attributes[SIZE_ATTRIBUTE] = {"DataType": "Number", "StringValue": size}
-    return len(SIZE_ATTRIBUTE) + len(size) + _TYPE_BYTES
+    return len(SIZE_ATTRIBUTE) + len(size)
 
 
 def ordering(out: Outgoing, *, fifo: bool, fair: bool) -> dict[str, Any]:

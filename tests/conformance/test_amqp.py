@@ -1,0 +1,103 @@
+"""RabbitMQ in the shared suite, over both wires."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import ClassVar
+
+import pytest
+from tests.amqp.crash import written
+from tests.servers import Handle, Proxy, Server
+
+from msgbus import brokers
+from msgbus.brokers.amqp import AmqpBroker
+from msgbus.clock import Clock
+from msgbus.testing.conformance import BrokerSuite, Harness
+
+if "amqp" not in brokers.BUILT_IN:
+    pytest.skip("amqp is not offered yet: see msgbus.brokers.BUILT_IN", allow_module_level=True)
+
+
+class WatchedBroker(AmqpBroker):
+    """Known to the harness, which waits until each has noticed a cut."""
+
+    opened: ClassVar[list[WatchedBroker]] = []
+
+    def __init__(self, url: str, *, clock: Clock) -> None:
+        super().__init__(url.removeprefix("watched-"), clock=clock)
+        self.connects = 0
+        self.opened.append(self)
+
+    async def connect(self) -> None:
+        await super().connect()
+        self.connects += 1
+
+
+class AmqpHarness(Harness):
+    """The session's server, behind a proxy that can be cut."""
+
+    quiet = 0.15
+    delay = 0.5  # a rung of the ladder of delay queues
+
+    def __init__(self, proxy: Proxy, client: str) -> None:
+        self._proxy = proxy
+        self.url = f"watched-{proxy.url}?client={client}&max_bytes=1048576"
+
+    async def cut(self) -> None:
+        """Both ends are gone when it returns, and every client knows."""
+        connected = [(broker, broker.connects) for broker in WatchedBroker.opened if broker.status().connected]
+        self._proxy.cut()
+        end = time.monotonic() + self.patience
+        while any(broker.status().connected and broker.connects == before for broker, before in connected):
+            assert time.monotonic() < end
+            await asyncio.sleep(0.01)
+
+
+class RestartHarness(AmqpHarness):
+    """A server of the test's own, to be killed."""
+
+    patience = 20.0
+
+    def __init__(self, proxy: Proxy, client: str, server: Server) -> None:
+        super().__init__(proxy, client)
+        self._server = server
+
+    async def restart(self) -> None:
+        """kill -9, and up again on the same data."""
+        await written(self._server)
+        self._server.kill()
+        await self._server.restart_async()
+
+
+class AmqpSuite(BrokerSuite):
+    """One client over the shared suite."""
+
+    client: ClassVar[str]
+
+    @pytest.fixture
+    async def harness(
+        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, rabbitmq: Handle
+    ) -> AsyncIterator[AmqpHarness]:
+        monkeypatch.setitem(brokers.BUILT_IN, "watched-amqp", (__name__, "WatchedBroker", ""))
+        if request.function.__name__ == "test_messages_survive_a_restart_of_the_server":
+            server = request.getfixturevalue("start_private")("rabbitmq")
+            async with Proxy(server.url) as proxy:
+                yield RestartHarness(proxy, self.client, server)
+        else:
+            async with Proxy(rabbitmq.url) as proxy:
+                yield AmqpHarness(proxy, self.client)
+        WatchedBroker.opened.clear()
+
+
+class TestLean(AmqpSuite):
+    """`?client=lean`, the default."""
+
+    client = "lean"
+
+
+class TestAioPika(AmqpSuite):
+    """`?client=aio-pika`."""
+
+    client = "aio-pika"

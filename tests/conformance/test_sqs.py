@@ -1,0 +1,75 @@
+"""`sqs://` in the shared suite, on two emulators.
+
+Where they differ from the service, or from each other, the service's own documents decide: see each `wrong`.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import quote
+
+import pytest
+from tests.servers import Handle, Proxy
+from tests.servers.fixtures import fauxqs, ministack, server_pool
+
+from msgbus import brokers
+from msgbus.testing.conformance import BrokerSuite, Harness
+
+__all__ = ["fauxqs", "ministack", "server_pool"]
+
+
+if "sqs" not in brokers.BUILT_IN:
+    pytest.skip("sqs is not offered yet: see msgbus.brokers.BUILT_IN", allow_module_level=True)
+
+
+@pytest.fixture(autouse=True)
+def aws_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keys and region of nobody."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "AKIDTEST",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_MAX_ATTEMPTS": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+class SqsHarness(Harness):
+    """An emulator behind a proxy that can cut."""
+
+    patience = 12.0
+    quiet = 0.3
+    lease = 1.0
+    delay = 1.0
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self.url = f"sqs://us-east-1?wait=1&endpoint={quote(proxy.url, safe='')}"
+
+    async def cut(self) -> None:
+        self._proxy.cut()
+
+
+class FauxqsHarness(SqsHarness):
+    wrong: ClassVar = {}
+
+
+class MinistackHarness(SqsHarness):
+    wrong: ClassVar = {}
+
+
+class TestFauxqs(BrokerSuite):
+    @pytest.fixture
+    async def harness(self, fauxqs: Handle) -> AsyncIterator[SqsHarness]:
+        async with Proxy(fauxqs.url) as proxy:
+            yield FauxqsHarness(proxy)
+
+
+class TestMinistack(BrokerSuite):
+    @pytest.fixture
+    async def harness(self, ministack: Handle) -> AsyncIterator[SqsHarness]:
+        async with Proxy(ministack.url) as proxy:
+            yield MinistackHarness(proxy)
