@@ -366,7 +366,7 @@ class Bus(Router):
             self.settings.concurrency,
         )
         if isinstance(members[0].target, Rpc):
-            self._answer(plan, members[0], members[0].target, link)
+            self._answer(plan, members[0].target, link)
         self._wrap(plan)
         return plan
 
@@ -381,15 +381,9 @@ class Bus(Router):
                 plan.handle_batch = fetching_batch(self._store, plan.handle_batch)
             plan.handle_batch = compose_batch(self._middlewares, plan.handle_batch)
 
-    def _answer(self, plan: Plan, registration: Registration, rpc: Rpc[Any, Any], link: Link) -> None:
-        responder = Responder(
-            repr(rpc),
-            registration.bound.with_dependencies(self.dependencies),
-            decoder(repr(rpc), rpc.request, rpc.codec),
-            self._reply_outlet(link, Address("reply", rpc.name), rpc.reply, rpc),
-            wants_message=registration.bound.wants_message,
-            time=self.clock.time,
-        )
+    def _answer(self, plan: Plan, rpc: Rpc[Any, Any], link: Link) -> None:
+        outlet = self._reply_outlet(link, Address("reply", rpc.name), rpc.reply, rpc)
+        responder = Responder(repr(rpc), plan.handle, outlet, self.clock.time)
         plan.handle = responder.handle
         plan.last_word = responder.answer_failure
 

@@ -29,7 +29,6 @@ class Link:
         self.name = name
         self.generation = 0
         self.failure: BusError | None = None
-        self.last_error: BusError | None = None
         self._clock = clock
         self._dead_generation = -1
         self._connecting: asyncio.Task[None] | None = None
@@ -94,7 +93,6 @@ class Link:
 
     async def _recover(self, errors: Sequence[BusError], attempt: int) -> None:
         """Until connected, and as long as the broker asked for. Raises where the broker refuses to be connected to."""
-        self.last_error = errors[0]
         if any(isinstance(error, Disconnected) for error in errors):
             await self.restore(self._dead_generation)
             if attempt == 1:
@@ -107,7 +105,6 @@ class Link:
             try:
                 await self.broker.connect()
             except (Disconnected, Unavailable, Throttled) as error:
-                self.last_error = error
                 pause = backoff.delay(attempt, 0.1, longest=10.0)
                 if self._clock.now() + pause > give_up:
                     raise

@@ -96,7 +96,7 @@ def plan_of(
     on_dead: Sequence[OnDead],
     concurrency: int,
 ) -> Plan:
-    """Everything about a subscription but its handler, which the caller puts in (`handle` or `handle_batch`)."""
+    """A subscription with its handler; the caller wraps that in what surrounds it (middlewares, store, replies)."""
     options = members[0].options
     limits = options.limits
     concurrency = limits.concurrency or concurrency

@@ -10,7 +10,7 @@ from typing import Any, cast
 from msgbus import headers as h
 from msgbus.batch import Result, wire_size
 from msgbus.claim import BodyStore
-from msgbus.codecs import Codec, Coder
+from msgbus.codecs import TEXT, Codec, Coder
 from msgbus.context import CURRENT
 from msgbus.envelope import fitter
 from msgbus.errors import BusError, PublishFailed, Refused
@@ -147,12 +147,12 @@ class Outlet:
             self._check_size(out, coder)
         return out
 
-    def prepare_raw(self, body: bytes, content_type: str, type_: str = "error") -> Outgoing:
-        """A message whose body is there already: an error reply, a redriven dead letter."""
+    def prepare_error(self, text: str) -> Outgoing:
+        """A reply that says why there is none."""
         message_id, time = self._stamps.next()
-        headers = {h.SPEC: "1.0", h.TYPE: type_, h.SOURCE: self._service, h.CONTENT_TYPE: content_type}
+        headers = {h.SPEC: "1.0", h.TYPE: "error", h.SOURCE: self._service, h.CONTENT_TYPE: TEXT}
         headers[h.ID], headers[h.TIME] = message_id, time
-        return Outgoing(self.address, message_id, body, headers)
+        return Outgoing(self.address, message_id, text.encode(), headers)
 
     def _lookup(self, payload: Any) -> tuple[Coder, dict[str, str]]:
         try:

@@ -14,7 +14,7 @@ from msgbus.dispatch import Decode
 from msgbus.envelope import Open, opener
 from msgbus.errors import BusError, DecodeError, Disconnected, Refused, RemoteError
 from msgbus.link import Link
-from msgbus.message import Act, Address, Delivery, Message, Outgoing, Settlement, Source
+from msgbus.message import Act, Address, Delivery, Outgoing, Settlement, Source
 from msgbus.publish import Outlet, SendOptions
 
 log = logging.getLogger("msgbus.reply")
@@ -163,24 +163,22 @@ class Call:
 
 
 class Responder:
-    """The responder's side of one Rpc: what runs for a request, and what is said when it fails for good."""
+    """The responder's side of one Rpc: what runs for a request, and what is said when it fails for good.
+
+    `answer(delivery)` decodes the request, calls the user's function and gives its reply.
+    """
 
     def __init__(
         self,
         what: str,
-        call: Callable[[Any], Awaitable[Any]],
-        decode: Decode,
+        answer: Callable[[Delivery], Awaitable[Any]],
         outlet: Outlet,
-        *,
-        wants_message: bool,
         time: Callable[[], float],
     ) -> None:
         self.expired = 0
         self._what = what
-        self._call = call
-        self._decode = decode
+        self._answer = answer
         self._outlet = outlet
-        self._wants_message = wants_message
         self._time = time
 
     async def handle(self, delivery: Delivery) -> None:
@@ -188,8 +186,7 @@ class Responder:
         if self._is_expired(delivery):
             self.expired += 1
             return
-        payload = self._decode(delivery)
-        reply = await self._call(Message(payload, delivery) if self._wants_message else payload)
+        reply = await self._answer(delivery)
         if delivery.headers.get(h.REPLY_TO):
             await self._send(delivery, self._outlet.prepare(reply))
 
@@ -198,7 +195,7 @@ class Responder:
         if not delivery.headers.get(h.REPLY_TO):
             return False
         log.error("%s: the request failed: %r", self._what, error, exc_info=error)
-        out = self._outlet.prepare_raw(str(error).encode(), "text/plain; charset=utf-8")
+        out = self._outlet.prepare_error(str(error))
         out.headers[h.REPLY_ERROR] = type(error).__name__
         await self._send(delivery, out)
         return True

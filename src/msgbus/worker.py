@@ -148,7 +148,7 @@ class Workers:
         CURRENT.set(delivery)
         try:
             if delivery.deliveries > self._max_deliveries:
-                raise Reject(f"delivered {delivery.deliveries} times without being settled: it may kill its process")
+                raise _too_often(delivery)
             if self._open is not None:
                 self._open(delivery)
             await self._handle(delivery)
@@ -242,13 +242,17 @@ class Workers:
 
     def _preflight(self, delivery: Delivery) -> Exception | None:
         if delivery.deliveries > self._max_deliveries:
-            return Reject(f"delivered {delivery.deliveries} times without being settled: it may kill its process")
+            return _too_often(delivery)
         try:
             if self._open is not None:
                 self._open(delivery)
         except Exception as error:
             return error
         return None
+
+
+def _too_often(delivery: Delivery) -> Reject:
+    return Reject(f"delivered {delivery.deliveries} times without being settled: it may kill its process")
 
 
 def _cancelled(worker: Worker) -> Exception:
