@@ -23,7 +23,7 @@ ADDRESS = Address("queue", "work")
 
 def entry(message_id: object, size: int = 10, key: str | None = None) -> Outgoing:
     """An entry of `size` bytes as `wire_size` counts them."""
-    return Outgoing(ADDRESS, str(message_id), b"x" * (size - len(key or "")), {}, key)
+    return Outgoing(ADDRESS, str(message_id), b"x" * (size - len(key or "")), {}, key, lane=key)
 
 
 @dataclass
@@ -174,6 +174,17 @@ async def test_the_gate_lets_one_of_a_key_out_and_keeps_their_order() -> None:
     assert wire.most_out_of_a_key == 1
     flat = [message_id for call in wire.ids() for message_id in call]
     assert [message_id for message_id in flat if message_id[0] == "a"] == ["a0", "a1", "a2"]
+
+
+async def test_a_key_that_is_only_a_hint_passes_the_gate_in_full_batches() -> None:
+    wire = Wire()
+    batcher = Batcher(wire.send, replace(PLAIN, send_slots=4, send_batch=3, send_order="gated"))
+    hints = [entry(i, key="k") for i in range(3)]
+    for out in hints:
+        out.lane = None
+    task = start(batcher, *hints)
+    await wire.answer_all([task])
+    assert wire.ids() == [["0", "1", "2"]]
 
 
 async def test_a_cancelled_entry_does_not_close_the_gate_for_its_key() -> None:

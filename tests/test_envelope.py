@@ -119,6 +119,20 @@ def test_more_filter_headers_than_there_is_room_for_are_refused(headers: int, te
     assert "orders" in str(refused.value)
 
 
+@pytest.mark.parametrize("character", ["\ufffe", "\uffff"])
+def test_json_with_a_character_that_is_none_goes_as_base64(character: str) -> None:
+    fit = fitter("Topic 'orders'", replace(PLAIN, headers=10, binary=False))
+    assert fit is not None
+    for body, encoding in (
+        (json.dumps(character).encode(), None),
+        (f'"{character}"'.encode(), "base64"),
+        ('"\uff5e"'.encode(), None),
+    ):
+        out = Outgoing(Address("topic", "orders"), "1", body, {h.CONTENT_TYPE: "application/json"})
+        fit(out)
+        assert json.loads(out.headers[h.PACKED]).get(h.ENCODING) == encoding
+
+
 def test_json_stays_readable_for_foreign_consumers() -> None:
     out = Outgoing(Address("topic", "orders"), "1", b'{"total":1.10}', {h.ID: "1", h.CONTENT_TYPE: "application/json"})
     fit = fitter("orders", replace(PLAIN, headers=0, binary=False))

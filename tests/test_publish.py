@@ -30,6 +30,7 @@ from msgbus import (
     Topic,
 )
 from msgbus import headers as h
+from msgbus.broker import Capabilities
 from msgbus.message import Address, Source
 from msgbus.publish import SendNext, SendOptions
 
@@ -76,6 +77,38 @@ async def test_each_member_of_a_union_says_its_type(clock: HandClock, scripted: 
         await bus.publish(EITHER, Refund(order_id="1"))
         await bus.publish(EITHER, Order(order_id="2"))
     assert [batch[0].headers[h.TYPE] for batch in broker.sent] == ["Refund", "Order"]
+
+
+async def test_the_type_stays_native_where_a_group_may_ask_for_one_member(scripted: OpenScripted) -> None:
+    broker = scripted(replace(PLAIN, headers=10))
+    async with Bus("scripted://one") as bus:
+        await bus.publish(EITHER, Refund(order_id="1"))
+        await bus.publish(ORDERS, Order(order_id="2"))
+    assert [batch[0].headers.get(h.TYPE) for batch in broker.sent] == ["Refund", None]
+
+
+async def test_a_key_is_a_lane_only_where_order_is_demanded(scripted: OpenScripted) -> None:
+    broker = scripted()
+    async with Bus("scripted://one") as bus:
+        await bus.publish(Topic("hint", Order, key="customer_id"), Order(order_id="1"))
+        await bus.publish(Topic("demand", Order, key="customer_id", ordered=True), Order(order_id="1"))
+    assert [(out.key, out.lane) for (out,) in broker.sent] == [("c", None), ("c", "c")]
+
+
+async def test_limits_are_those_of_the_target(monkeypatch: pytest.MonkeyPatch, scripted: OpenScripted) -> None:
+    broker = scripted(replace(PLAIN, message_bytes=5_000, send_delay=60.0))
+
+    def capabilities(source: Source | None = None) -> Capabilities:
+        is_topic = source is not None and source.kind == "topic"
+        return replace(broker.caps, message_bytes=1_000, send_delay=None) if is_topic else broker.caps
+
+    monkeypatch.setattr(broker, "capabilities", capabilities)
+    async with Bus("scripted://one") as bus:
+        await bus.send(WORK, Order(order_id="1" * 2_000), delay=5.0)
+        with pytest.raises(Refused, match=r"this broker takes 1,000"):
+            await bus.publish(ORDERS, Order(order_id="1" * 2_000))
+        with pytest.raises(Refused, match="no delays"):
+            await bus.publish(ORDERS, Order(order_id="1"), delay=5.0)
 
 
 async def test_a_subclass_goes_as_what_was_declared(clock: HandClock, scripted: OpenScripted) -> None:

@@ -28,15 +28,15 @@ class _Chunk:
     failed ones belong.
     """
 
-    __slots__ = ("attempt", "bytes", "count", "entries", "key", "outcome", "places", "results")
+    __slots__ = ("attempt", "bytes", "count", "entries", "lane", "outcome", "places", "results")
 
     def __init__(
-        self, entries: Sequence[Outgoing], size: int, key: str | None, loop: asyncio.AbstractEventLoop
+        self, entries: Sequence[Outgoing], size: int, lane: str | None, loop: asyncio.AbstractEventLoop
     ) -> None:
         self.entries = entries
         self.count = len(entries)
         self.bytes = size
-        self.key = key
+        self.lane = lane
         self.attempt = 0
         self.outcome: list[Result] | None = None
         self.places: Sequence[int] = ()
@@ -59,8 +59,8 @@ class Batcher:
     """Gathers what many tasks send to one broker, and sends again what failed and nothing else.
 
     A call that finds a free slot sends in its own task; otherwise its entries wait and the next free slot takes
-    all that fit. Where `send_order` is "gated", at most one unconfirmed entry per ordering key is out. A cancelled
-    call's entries are dropped if they wait, for a slot or for another attempt; if they are out, their outcome is
+    all that fit. Where `send_order` is "gated", at most one unconfirmed entry per lane is out. A cancelled call's
+    entries are dropped if they wait, for a slot or for another attempt; if they are out, their outcome is
     unknown.
     """
 
@@ -84,7 +84,11 @@ class Batcher:
 
     def send(self, batch: Sequence[Outgoing]) -> Awaitable[Sequence[Result]]:
         """Send; one result per entry, in order. Await it at once."""
-        if len(batch) <= self._limit and self._gate is None and (self._limit_bytes is None or len(batch) == 1):
+        if (
+            len(batch) <= self._limit
+            and (self._limit_bytes is None or len(batch) == 1)
+            and (self._gate is None or not _is_ordered(batch))
+        ):
             if self._free and not self._queued:
                 return self._send_now(batch)
             if self._queued < self._capacity:
@@ -139,9 +143,9 @@ class Batcher:
         return results
 
     def _split(self, batch: Sequence[Outgoing]) -> Iterator[_Chunk]:
-        if self._gate is not None:  # an entry per chunk, since each waits for its own key
+        if self._gate is not None and _is_ordered(batch):  # an entry per chunk, since each waits for its own lane
             for entry in batch:
-                yield _Chunk((entry,), self._size((entry,)), entry.key, self._loop)
+                yield _Chunk((entry,), self._size((entry,)), entry.lane, self._loop)
         else:
             for part, size in split(batch, self._limit, self._limit_bytes):
                 yield _Chunk(part, size, None, self._loop)
@@ -152,7 +156,7 @@ class Batcher:
             _fail([chunk], BusError("the bus is closed"))
             return chunk.results
         self._queued += len(chunk.entries)
-        if self._gate is None or chunk.key is None or self._gate.enter(chunk.key, chunk):
+        if self._gate is None or chunk.lane is None or self._gate.enter(chunk.lane, chunk):
             self._waiting.append(chunk)
             if self._free:
                 self._drain()
@@ -275,7 +279,7 @@ class Batcher:
         gate = self._gate
         for chunk in chunks:
             self._queued -= chunk.count
-            if gate is not None and chunk.key is not None and (following := gate.leave(chunk.key)) is not None:
+            if gate is not None and chunk.lane is not None and (following := gate.leave(chunk.lane)) is not None:
                 self._waiting.append(following)
         if self._quiet is not None:
             self._notice_quiet(self._quiet)
@@ -283,6 +287,12 @@ class Batcher:
             waiter = self._room.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _is_ordered(batch: Sequence[Outgoing]) -> bool:
+    if len(batch) == 1:
+        return batch[0].lane is not None
+    return any([out.lane is not None for out in batch])  # noqa: C419 - a generator costs more
 
 
 def _may_fail(results: Sequence[Result]) -> bool:

@@ -26,7 +26,7 @@ class Capabilities:
     send_batch: int = 1  # entries of one `send`
     send_bytes: int | None = None  # their bodies and headers in sum
     send_slots: int = 1  # calls of `send` in flight at once
-    send_order: Literal["none", "connection", "gated"] = "none"  # gated: one unconfirmed entry per key
+    send_order: Literal["none", "connection", "gated"] = "none"  # gated: one unconfirmed entry per lane
     send_delay: float | None = None  # longest native delay of a send
     message_bytes: int | None = None  # one body with its headers
     headers: int | None = None  # how many a message may carry; None: enough, 0: none at all
@@ -191,7 +191,10 @@ class Broker(Protocol):
         ...
 
     def capabilities(self, source: Source | None = None) -> Capabilities:
-        """Of this server, or of one source on it. Valid after `connect`."""
+        """Of this server, or of one source or target on it. Valid after `connect`.
+
+        A topic without a group is what is published to.
+        """
         ...
 
     def status(self) -> Status:

@@ -316,11 +316,9 @@ class Bus(Router):
                 link,
                 self._stamps,
                 service=self.settings.service,
-                key_of=target.key_of,
-                filter_on=target.filter_on,
+                declared=target,
                 store=self._store,
             )
-            outlet.mandatory = isinstance(target, Topic) and target.require_subscriber
             self._outlets[target] = outlet.through(self._publish_middlewares)
             return outlet
 

@@ -36,6 +36,7 @@ _ATTRIBUTES = {
     h.CAUSATION: "causationid",
 }
 _HEADERS = {attribute: header for header, attribute in _ATTRIBUTES.items()}
+_NO_CHARACTERS = b"\xef\xbf"  # how U+FFFE and U+FFFF begin, which XML, and so SQS, refuses
 _REST = "msgbusheaders"  # extension attribute: the headers whose names CloudEvents does not allow, as JSON
 
 Fit = Callable[[Outgoing], None]
@@ -101,7 +102,7 @@ def open_delivery(delivery: Delivery) -> None:
 
 def _to_text(out: Outgoing) -> None:
     kind = out.headers.get(h.CONTENT_TYPE, "")
-    if "json" in kind:  # our JSON is UTF-8 without control characters
+    if "json" in kind and (_NO_CHARACTERS not in out.body or _is_plain(out.body)):  # JSON has no control characters
         return
     if kind.startswith("text/") and _is_plain(out.body):
         return

@@ -62,6 +62,11 @@ class Intake:
                 raise
             except BusError as error:
                 failures += 1
+                log.warning(
+                    "%s: receiving failed, trying again",
+                    self._plan.source,
+                    extra={"attempt": failures, "error": str(error)},
+                )
                 asked = getattr(error, "retry_after", None) or 0.0
                 await self._clock.sleep(asked + backoff.delay(failures, 0.1, longest=10.0))
                 continue

@@ -73,7 +73,8 @@ class Outgoing:
 
     `headers` holds everything but the body: the CloudEvents attributes (`ce-id`, `ce-type`, ...), `content-type`,
     `correlation_id`, `reply_to` and the user's own; a broker writes the ones it knows to their native place.
-    `delay` in seconds. `dedup_id`: what a deduplication window compares; every re-send has one of its own.
+    `key` is a hint for the broker; `lane` is the key where order per key is demanded, else None. `delay` in seconds.
+    `dedup_id`: what a deduplication window compares; every re-send has one of its own.
     `expires_at`: Unix time after which nobody wants it. `mandatory`: Refused where nobody subscribes, if the
     broker can tell. `native`: the broker's own typed options.
     """
@@ -88,6 +89,7 @@ class Outgoing:
     expires_at: float | None = None
     mandatory: bool = False
     native: object = None
+    lane: str | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -126,8 +126,7 @@ def _handler(members: Sequence[Registration], provider: Provider, stats: Stats) 
     by_type = {type_name(m.target.type): _single(m, provider) for m in members if isinstance(m.target, Topic)}
 
     async def handle(delivery: Delivery) -> None:
-        if delivery.headers.get(h.CONTENT_TYPE, "").startswith(STRUCTURED):
-            open_delivery(delivery)  # a foreign event has its type inside
+        _open_foreign(delivery)
         chosen = by_type.get(delivery.headers.get(h.TYPE, ""))
         if chosen is None:  # another member of the union, that nobody in this group asked for
             stats.skipped += 1
@@ -135,6 +134,12 @@ def _handler(members: Sequence[Registration], provider: Provider, stats: Stats) 
         await chosen(delivery)
 
     return handle
+
+
+def _open_foreign(delivery: Delivery) -> None:
+    """A structured event of a foreign producer has its type and its other headers inside."""
+    if delivery.headers.get(h.CONTENT_TYPE, "").startswith(STRUCTURED):
+        open_delivery(delivery)
 
 
 def _filtered(members: Sequence[Registration], handle: Handle, stats: Stats) -> Handle:
@@ -151,6 +156,7 @@ def _selecting(where: Sequence[tuple[str, tuple[str, ...]]], handle: Handle, sta
     """What a broker without filters lets through is skipped here; costs nothing where nothing is filtered."""
 
     async def select(delivery: Delivery) -> None:
+        _open_foreign(delivery)
         if all(delivery.headers.get(name) in values for name, values in where):
             await handle(delivery)
         else:

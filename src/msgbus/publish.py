@@ -17,8 +17,8 @@ from msgbus.errors import BusError, PublishFailed, Refused
 from msgbus.headers import CORRELATION, ID, KEY, TIME
 from msgbus.ids import Stamps
 from msgbus.link import Link
-from msgbus.message import Address, Delivery, Outgoing, Receipt
-from msgbus.topic import type_name, union_members
+from msgbus.message import Address, Delivery, Outgoing, Receipt, Source
+from msgbus.topic import Queue, Topic, type_name, union_members
 
 log = logging.getLogger("msgbus.publish")
 
@@ -81,8 +81,7 @@ class Outlet:
         stamps: Stamps,
         *,
         service: str,
-        key_of: Callable[[Any], str] | None = None,
-        filter_on: Sequence[str] = (),
+        declared: Topic[Any] | Queue[Any] | None = None,
         store: BodyStore | None = None,
     ) -> None:
         self.address = address
@@ -90,14 +89,19 @@ class Outlet:
         self.send: SendNext = link.batcher.send
         self._payloads = payloads
         self._stamps = stamps
-        self._key_of = key_of
-        self._capabilities = capabilities = link.broker.capabilities()
+        self._key_of = declared.key_of if declared is not None else None
+        self._ordered = declared is not None and declared.ordered
+        target = Source(address.kind, address.name, address.group, self._ordered)
+        self._capabilities = capabilities = link.broker.capabilities(target)
         self._heads = {
             type_: (coder, self._head(coder, name, service)) for type_, (coder, name) in payloads.coders.items()
         }
         self._service = service
-        self.mandatory = False  # Refused where nobody subscribes
+        self.mandatory = isinstance(declared, Topic) and declared.require_subscriber  # Refused where nobody subscribes
         self.unrouted = 0
+        filter_on = declared.filter_on if declared is not None else ()
+        if len(payloads.coders) > 1 and capabilities.headers:
+            filter_on = (*filter_on, h.TYPE)  # `Topic.only` filters on it
         self._fit = fitter(str(address), capabilities, filter_on)
         sizes = [coder.max_bytes for coder, _ in (*payloads.coders.values(), payloads.fallback)]
         limit = (capabilities.message_bytes or 1 << 62) * (4 if capabilities.binary else 3) // 4
@@ -141,7 +145,7 @@ class Outlet:
         else:
             fitted[KEY] = key
         out = Outgoing(self.address, message_id, body, fitted, key)
-        if headers or delay or options is not None or self.mandatory:
+        if headers or delay or options is not None or self._ordered or self.mandatory:
             self._apply(out, headers, delay, options)
         if len(body) > self._near_limit:
             self._check_size(out, coder)
@@ -173,6 +177,7 @@ class Outlet:
             if not isinstance(value, str):
                 raise Refused(f"{self.address}: header {name!r} is {value!r}: names and values are text")
         out.headers.update(headers or {})
+        out.lane = out.key if self._ordered else None
         out.mandatory = self.mandatory
         out.delay = delay
         longest = self._capabilities.send_delay

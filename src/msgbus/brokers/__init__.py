@@ -17,10 +17,11 @@ ENTRY_POINTS = "msgbus.brokers"
 
 BUILT_IN = {
     "memory": ("msgbus.brokers.memory", "MemoryBroker", ""),
+    "sqs": ("msgbus.brokers.sqs", "SqsBroker", "aws"),
 }
 """Scheme -> module, class, and the extra that installs what it needs.
 
-A broker is named here once the conformance suite is green on its real server; `sqs` and `amqp` are on the way.
+A broker is named here once the conformance suite is green on its real server.
 """
 
 

@@ -43,6 +43,7 @@ class Sender:
         message_id = headers.setdefault(h.ID, str(uuid.uuid4()))  # without one, copies can't be told apart
         headers[h.HOP], dedup_id = h.resend_id(letter.headers, message_id)
         out = Outgoing(self.source.address, message_id, letter.body, headers, headers.get(h.KEY, lane))
+        out.lane = out.key if self.source.ordered else None
         out.dedup_id = dedup_id
         out.expires_at = letter.expires_at
         out.mandatory = True  # a subscription that is gone is an error, not a black hole

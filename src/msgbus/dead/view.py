@@ -93,7 +93,7 @@ class DeadLetters:
         return reading(self._link.broker, await self._place(), max(1, prefetch), self._clock, self._wait)
 
     def _sender(self) -> Sender:
-        fit = fitter(str(self.source), self._link.broker.capabilities(), self._filter_on)
+        fit = fitter(str(self.source), self._link.broker.capabilities(self.source), self._filter_on)
         return Sender(self.source, self._link, fit, self._timeout)
 
 

@@ -22,9 +22,10 @@ class Base:
     @pytest_asyncio.fixture
     async def lab(self, request: pytest.FixtureRequest, harness: Harness) -> AsyncIterator[Lab]:
         """A connected workbench; a test that the harness calls wrong is expected to fail."""
-        if unknown := [name for name in harness.wrong if not hasattr(type(self), name)]:
+        if unknown := [name for name in harness.wrong if not hasattr(type(self), name.partition("[")[0])]:
             raise AttributeError(f"Harness.wrong names tests that do not exist: {unknown}")
-        if (reason := harness.wrong.get(request.function.__name__)) is not None:
+        names = (request.node.name, request.function.__name__)
+        if (reason := next((harness.wrong[name] for name in names if name in harness.wrong), None)) is not None:
             request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
         lab = Lab(harness)
         try:

@@ -34,7 +34,10 @@ class Harness:
     """A short delay that the broker can measure; several `retry_resolution`."""
 
     wrong: ClassVar[Mapping[str, str]] = {}
-    """Tests that fail because the server or emulator is at fault: name -> reason. They are expected to fail."""
+    """Tests that fail because the server or emulator is at fault: name -> reason. They are expected to fail.
+
+    A name with its parameters (`test_x[text]`) means that case alone.
+    """
 
     def broker(self) -> Broker:
         """A new broker on the server, independent of others and not yet connected."""

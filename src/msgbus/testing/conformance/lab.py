@@ -103,7 +103,7 @@ class Lab:
             head[h.KEY] = key
         address = Address(to.kind, to.name) if isinstance(to, Source) else to
         data = str(body).encode() if isinstance(body, int) else body
-        return Outgoing(address, message_id, data, {**head, **(headers or {})}, key, delay)
+        return Outgoing(address, message_id, data, {**head, **(headers or {})}, key, delay, lane=key)
 
     def fit(self, *outs: Outgoing) -> Sequence[Outgoing]:
         """Put messages into what the broker can carry, as a Bus does."""

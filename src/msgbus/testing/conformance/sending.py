@@ -155,7 +155,7 @@ class SendTests(Base):
 
 
 def _copy(out: Outgoing) -> Outgoing:
-    return Outgoing(out.address, out.id, out.body, dict(out.headers), out.key)
+    return Outgoing(out.address, out.id, out.body, dict(out.headers), out.key, lane=out.lane)
 
 
 def _expire(out: Outgoing, seconds: float) -> None:
