@@ -16,9 +16,6 @@ from msgbus.brokers.amqp import AmqpBroker
 from msgbus.clock import Clock
 from msgbus.testing.conformance import BrokerSuite, Harness
 
-if "amqp" not in brokers.BUILT_IN:
-    pytest.skip("amqp is not offered yet: see msgbus.brokers.BUILT_IN", allow_module_level=True)
-
 
 class WatchedBroker(AmqpBroker):
     """Known to the harness, which waits until each has noticed a cut."""

@@ -18,6 +18,8 @@ ENTRY_POINTS = "msgbus.brokers"
 BUILT_IN = {
     "memory": ("msgbus.brokers.memory", "MemoryBroker", ""),
     "sqs": ("msgbus.brokers.sqs", "SqsBroker", "aws"),
+    "amqp": ("msgbus.brokers.amqp", "AmqpBroker", "amqp"),
+    "amqps": ("msgbus.brokers.amqp", "AmqpBroker", "amqp"),
 }
 """Scheme -> module, class, and the extra that installs what it needs.
 
