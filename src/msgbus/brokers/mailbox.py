@@ -14,64 +14,77 @@ T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """Made inside a running event loop. One taker at a time; whoever fills it keeps to `room`.
+    """Made inside a running event loop. One taker at a time; whoever fills it bounds it, with a prefetch or polls.
 
-    `take` removes items only when it returns, so a cancelled one leaves them to the next.
+    `put` fills it; a hot path may append to `items` itself and `wake` once. `take` removes items only when it
+    returns, so a cancelled one leaves them to the next.
     """
 
-    def __init__(self, clock: Clock, capacity: int) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.items: deque[T] = deque()
-        self.capacity = capacity
+        self.ended: BusError | None = None
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._error: BusError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._open = True
+        self._refusing = False
 
     def __len__(self) -> int:
         return len(self.items)
 
-    @property
-    def room(self) -> int:
-        """How many more fit."""
-        return max(0, self.capacity - len(self.items))
-
     def put(self, items: Iterable[T]) -> None:
-        """Add items; never waits. More than `room` are kept all the same: dropping them would lose messages."""
+        """Add items; never waits."""
         self.items.extend(items)
-        self._wake()
+        self.wake()
+
+    def wake(self) -> None:
+        """Something changed."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def fail(self, error: BusError) -> None:
         """Have `take` raise this, once, when everything that came before it was taken."""
         self._error = error
-        self._wake()
+        self.wake()
 
-    def close(self) -> None:
-        """Nothing waits any more: `take` gives what is there, then []."""
+    def end(self, error: BusError) -> None:
+        """Its source is dead, and with it what was not taken: `take` raises from now on. The first error stays."""
+        if self.ended is None:
+            self.ended = error
+            self.items.clear()
+        self.wake()
+
+    def close(self, *, refuse: bool = False) -> None:
+        """Nothing waits any more: `take` gives what is there, then []. `refuse`: nor does it give what is there."""
         self._open = False
-        self._wake()
+        self._refusing = refuse
+        self.wake()
 
     async def take(self, limit: int, wait: float) -> list[T]:
-        """Up to `limit` items as soon as there is one; [] after `wait` seconds. Raises what `fail` was told."""
-        if not self.items and self._error is None and self._open and wait > 0:
+        """Up to `limit` items as soon as there is one; [] after `wait` seconds. Raises what ended or failed it."""
+        if wait > 0 and not self.items and self._open and self.ended is None and self._error is None:
             await self._come(wait)
-        if self.items:
-            items = self.items
-            return [items.popleft() for _ in range(min(limit, len(items)))]
-        error, self._error = self._error, None
-        if error is not None:
+        if self.ended is not None:
+            raise self.ended
+        items = self.items
+        if self._refusing:
+            items.clear()
+        if not items and self._error is not None:
+            error, self._error = self._error, None
             raise error
-        return []
+        if len(items) <= limit:
+            taken = list(items)
+            items.clear()
+            return taken
+        return [items.popleft() for _ in range(limit)]
 
     async def _come(self, wait: float) -> None:
         waiter = self._waiter = self._loop.create_future()
-        timer = self._clock.call_later(wait, self._wake)
+        timer = self._clock.call_later(wait, self.wake)
         try:
             await waiter
         finally:
             timer.cancel()
             self._waiter = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)

@@ -25,10 +25,10 @@ from pamqp.base import Frame
 from pamqp.commands import Basic
 
 from msgbus.brokers.amqp.errors import ServerSaid, blame, caused, receiver_end, refusal, rejected
-from msgbus.brokers.amqp.inflow import Inflow
 from msgbus.brokers.amqp.properties import from_pamqp, to_pamqp
 from msgbus.brokers.amqp.settings import PATIENCE
 from msgbus.brokers.amqp.wire import Arrived, Fate, Outcome, Publication
+from msgbus.brokers.mailbox import Mailbox
 from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused, Unavailable
 
 _CODES: dict[type[BaseException], int] = {
@@ -66,7 +66,7 @@ class AioChannel:
         self._connection = connection
         self._closed: BusError | None = None
         self._said: ServerSaid | None = None
-        self._inflow: Inflow[Arrived] | None = None
+        self._mailbox: Mailbox[Arrived] | None = None
         self._settling: deque[Callable[[], Awaitable[None]]] = deque()
         self._pump: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -150,17 +150,17 @@ class AioChannel:
 
     # -- consuming
 
-    async def consume(self, queue: str, inflow: Inflow[Arrived], prefetch: int) -> str:
+    async def consume(self, queue: str, mailbox: Mailbox[Arrived], prefetch: int) -> str:
         """aiormq makes a task a message; each only appends."""
-        self._inflow = inflow
+        self._mailbox = mailbox
 
         async def on_message(message: DeliveredMessage) -> None:
             if self._closed is None:
-                inflow.items.append(_arrived(message))
-                inflow.wake()
+                mailbox.items.append(_arrived(message))
+                mailbox.wake()
 
         async def on_cancel(_: object) -> None:
-            inflow.fail(ReceiverClosed("the server cancelled the consumer: its queue is gone or has moved"))
+            mailbox.end(ReceiverClosed("the server cancelled the consumer: its queue is gone or has moved"))
 
         self._raw.on_consumer_cancel_callbacks.add(on_cancel)
         try:
@@ -266,8 +266,8 @@ class AioChannel:
     def _end(self, error: BusError) -> None:
         if self._closed is None:
             self._closed = error
-        if self._inflow is not None:
-            self._inflow.fail(self._closed)
+        if self._mailbox is not None:
+            self._mailbox.end(self._closed)
 
 
 def _arrived(message: DeliveredMessage) -> Arrived:

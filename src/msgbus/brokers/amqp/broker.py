@@ -12,14 +12,14 @@ from msgbus.broker import Capabilities, Status
 from msgbus.brokers.amqp import inbox
 from msgbus.brokers.amqp.admin import AmqpAdmin
 from msgbus.brokers.amqp.copies import Copies
-from msgbus.brokers.amqp.inflow import Inflow
 from msgbus.brokers.amqp.names import LATEST, LONGEST, queue_of, routing_key
 from msgbus.brokers.amqp.receiver import AmqpReceiver, ReplyInbox
 from msgbus.brokers.amqp.settings import parse
 from msgbus.brokers.amqp.topology import Exchanges
 from msgbus.brokers.amqp.wire import Arrived, Channel, Fate, Outcome, Publication
 from msgbus.brokers.amqp.wires import Wires
-from msgbus.clock import Alarms, Clock
+from msgbus.brokers.mailbox import Mailbox
+from msgbus.clock import Clock
 from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused
 from msgbus.message import Outgoing, Receipt, Source
 
@@ -48,20 +48,15 @@ class AmqpBroker:
         self._wires = Wires(self._target, clock)
         self._exchanges = Exchanges(self._wires)
         self._copies = Copies(self._wires, self._options.queue_type, clock.time)
-        self._alarms: Alarms | None = None
         self.admin = AmqpAdmin(self._wires, self._options.queue_type, self._exchanges)
 
     async def connect(self) -> None:
         """Connect what is not connected; what lives is left alone."""
-        if self._alarms is None:
-            self._alarms = Alarms(self._clock)
         await self._wires.open()
 
     async def close(self) -> None:
         """Close both connections; what receivers held goes back to the queues."""
         await self._wires.close()
-        if self._alarms is not None:
-            self._alarms.close()
 
     def capabilities(self, source: Source | None = None) -> Capabilities:
         """An ordered source can't be retried by the server: a copy would come after its followers."""
@@ -164,25 +159,23 @@ class AmqpBroker:
     @asynccontextmanager
     async def receiver(self, source: Source, *, prefetch: int) -> AsyncIterator[AmqpReceiver | ReplyInbox]:
         """A consumer on a channel of its own."""
-        if self._alarms is None:
-            raise Disconnected("not connected")
-        inflow: Inflow[Arrived] = Inflow(self._alarms)
+        mailbox: Mailbox[Arrived] = Mailbox(self._clock)
         receiver: AmqpReceiver | ReplyInbox
         if source.kind == "reply":
-            receiver = await inbox.open_inbox(self._wires, source, inflow)
+            receiver = await inbox.open_inbox(self._wires, source, mailbox)
         else:
-            receiver = await self._consumer(source, inflow, prefetch)
+            receiver = await self._consumer(source, mailbox, prefetch)
         try:
             yield receiver
         finally:
             await receiver.close()
 
-    async def _consumer(self, source: Source, inflow: Inflow[Arrived], prefetch: int) -> AmqpReceiver:
+    async def _consumer(self, source: Source, mailbox: Mailbox[Arrived], prefetch: int) -> AmqpReceiver:
         wire = await self._wires.consuming()
         channel = await wire.channel()
-        receiver = AmqpReceiver(source, channel, inflow, self._copies)
+        receiver = AmqpReceiver(source, channel, mailbox, self._copies)
         try:
-            receiver.consumer = await channel.consume(queue_of(source), inflow, prefetch)
+            receiver.consumer = await channel.consume(queue_of(source), mailbox, prefetch)
         except BaseException:
             channel.abandon()
             raise

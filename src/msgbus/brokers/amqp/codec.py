@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pamqp import frame as pamqp_frame
 from pamqp.base import Frame
 from pamqp.exceptions import PAMQPException
-from pamqp.header import ProtocolHeader
 
 from msgbus.brokers.amqp.properties import read_properties, write_properties
 from msgbus.brokers.amqp.wire import Arrived, Publication
@@ -222,11 +221,6 @@ class Decoder:
 def method_frame(channel: int, method: Frame) -> bytes:
     """A method's frame. Raises ValueError where pamqp finds it illegal."""
     return pamqp_frame.marshal(method, channel)
-
-
-def protocol_header() -> bytes:
-    """What a client says first."""
-    return ProtocolHeader().marshal()
 
 
 def ack_frames(channel: int, acks: Sequence[tuple[int, bool]]) -> bytes:

@@ -214,15 +214,15 @@ class LeanWire(asyncio.Protocol):
             if channel is None:
                 self._unknown(event)
             elif event.__class__ is Arrived:
-                if channel.inflow is not None and channel.closed is None:
-                    channel.inflow.items.append(event)  # pyright: ignore[reportArgumentType] - a Confirm was handled above
-                    if channel is not last and last is not None and last.inflow is not None:
-                        last.inflow.wake()
+                if channel.mailbox is not None and channel.closed is None:
+                    channel.mailbox.items.append(event)  # pyright: ignore[reportArgumentType] - a Confirm was handled above
+                    if channel is not last and last is not None and last.mailbox is not None:
+                        last.mailbox.wake()
                     last = channel
             else:
                 self._rarer(channel, event)
-        if last is not None and last.inflow is not None:
-            last.inflow.wake()
+        if last is not None and last.mailbox is not None:
+            last.mailbox.wake()
 
     @staticmethod
     def _rarer(channel: LeanChannel, event: codec.Event) -> None:

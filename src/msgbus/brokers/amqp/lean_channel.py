@@ -15,9 +15,9 @@ from msgbus import headers as h
 from msgbus.brokers.amqp import codec
 from msgbus.brokers.amqp.confirms import Batch, Confirms
 from msgbus.brokers.amqp.errors import ServerSaid, blame, receiver_end, refusal
-from msgbus.brokers.amqp.inflow import Inflow
 from msgbus.brokers.amqp.settings import PATIENCE
 from msgbus.brokers.amqp.wire import Arrived, Outcome, Publication
+from msgbus.brokers.mailbox import Mailbox
 from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused, Unavailable
 
 
@@ -68,7 +68,7 @@ class LeanChannel:
         self.number = number
         self.closed: BusError | None = None
         self.confirms = Confirms()
-        self.inflow: Inflow[Arrived] | None = None
+        self.mailbox: Mailbox[Arrived] | None = None
         self._line = line
         self._calls = Calls(line.loop)
         self._bounced: asyncio.Future[Arrived] | None = None
@@ -131,9 +131,9 @@ class LeanChannel:
 
     # -- consuming
 
-    async def consume(self, queue: str, inflow: Inflow[Arrived], prefetch: int) -> str:
-        """Have messages put into `inflow`; see wire.Channel."""
-        self.inflow = inflow
+    async def consume(self, queue: str, mailbox: Mailbox[Arrived], prefetch: int) -> str:
+        """Have messages put into `mailbox`; see wire.Channel."""
+        self.mailbox = mailbox
         if prefetch:
             await self.call(Basic.Qos(prefetch_count=min(prefetch, 65_535)))
         answer = await self.call(Basic.Consume(queue=queue, no_ack=not prefetch))
@@ -186,8 +186,8 @@ class LeanChannel:
         elif isinstance(frame, Commands.CloseOk):
             self.gone()
         elif isinstance(frame, Basic.Cancel):
-            if self.inflow is not None:
-                self.inflow.fail(ReceiverClosed("the server cancelled the consumer: its queue is gone or has moved"))
+            if self.mailbox is not None:
+                self.mailbox.end(ReceiverClosed("the server cancelled the consumer: its queue is gone or has moved"))
         elif isinstance(frame, Commands.Flow):
             self._line.write(codec.method_frame(self.number, Commands.FlowOk(frame.active)))
         elif self.closed is None:
@@ -231,5 +231,5 @@ class LeanChannel:
         unknown = Disconnected(f"no confirm came, it may have arrived: {error}")
         unknown.__cause__ = error
         self.confirms.fail(lambda _: unknown)
-        if self.inflow is not None:
-            self.inflow.fail(error)
+        if self.mailbox is not None:
+            self.mailbox.end(error)

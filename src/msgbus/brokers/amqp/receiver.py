@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from msgbus import headers as h
 from msgbus.brokers.amqp.acks import AckWindow
 from msgbus.brokers.amqp.copies import Copies
-from msgbus.brokers.amqp.inflow import Inflow
 from msgbus.brokers.amqp.wire import Arrived, Channel
+from msgbus.brokers.mailbox import Mailbox
 from msgbus.errors import BusError, LeaseLost, ReceiverClosed
 from msgbus.headers import attempt_of
 from msgbus.message import Act, Delivery, Settlement, Source
@@ -22,11 +22,11 @@ class AmqpReceiver:
 
     address = ""
 
-    def __init__(self, source: Source, channel: Channel, inflow: Inflow[Arrived], copies: Copies) -> None:
+    def __init__(self, source: Source, channel: Channel, mailbox: Mailbox[Arrived], copies: Copies) -> None:
         self.consumer = ""
         self._source = source
         self._channel = channel
-        self._inflow = inflow
+        self._mailbox = mailbox
         self._copies = copies
         self._window = AckWindow()
         self._counts = copies.counts_deliveries
@@ -35,7 +35,7 @@ class AmqpReceiver:
 
     async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
         """What came, as soon as there is something."""
-        arrived = await self._inflow.take(limit, wait)
+        arrived = await self._mailbox.take(limit, wait)
         return self._deliveries(arrived) if arrived else []
 
     def _deliveries(self, batch: Sequence[Arrived]) -> list[Delivery]:
@@ -113,7 +113,7 @@ class AmqpReceiver:
             for tag in tags:
                 self._window.told(tag)
         elif not self._stopped:
-            self._inflow.fail(ReceiverClosed(f"{self._source}: given back in order"))
+            self._mailbox.end(ReceiverClosed(f"{self._source}: given back in order"))
 
     async def _copy(self, batch: Sequence[Settlement], places: Sequence[int], results: list[BusError | None]) -> None:
         settlements = [batch[place] for place in places]
@@ -143,7 +143,7 @@ class AmqpReceiver:
         self._stopped = True
         if not self._source.ordered and self._channel.closed is None:
             await self._channel.cancel(self.consumer)
-        self._inflow.stop(refuse=self._source.ordered)
+        self._mailbox.close(refuse=self._source.ordered)
 
     async def close(self) -> None:
         """Let acknowledgements go out, then the channel."""
@@ -157,15 +157,15 @@ class ReplyInbox:
     that carry it may go out on any channel.
     """
 
-    def __init__(self, source: Source, channel: Channel, inflow: Inflow[Arrived], address: str) -> None:
+    def __init__(self, source: Source, channel: Channel, mailbox: Mailbox[Arrived], address: str) -> None:
         self.address = address
         self._source = source
         self._channel = channel
-        self._inflow = inflow
+        self._mailbox = mailbox
 
     async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
         """The replies that came."""
-        arrived = await self._inflow.take(limit, wait)
+        arrived = await self._mailbox.take(limit, wait)
         return [
             Delivery(each.body, self._source, each.headers, each, sent_at=each.timestamp, raw=each) for each in arrived
         ]
@@ -180,7 +180,7 @@ class ReplyInbox:
 
     async def stop(self) -> None:
         """`receive` waits no longer."""
-        self._inflow.stop()
+        self._mailbox.close()
 
     async def close(self) -> None:
         """Replies that come later are dropped by the server."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from pamqp.base import Frame
 
-from msgbus.brokers.amqp.inflow import Inflow
+from msgbus.brokers.mailbox import Mailbox
 from msgbus.errors import BusError
 
 
@@ -113,15 +113,15 @@ class Channel(Protocol):
         """Publish what no queue takes; as the server gives it back. On a channel with confirms, and nothing else."""
         ...
 
-    async def consume(self, queue: str, inflow: Inflow[Arrived], prefetch: int) -> str:
-        """Have messages put into `inflow`; the consumer's tag. `prefetch` 0: no acknowledgements at all.
+    async def consume(self, queue: str, mailbox: Mailbox[Arrived], prefetch: int) -> str:
+        """Have messages put into `mailbox`; the consumer's tag. `prefetch` 0: no acknowledgements at all.
 
-        The end of the consumer, the channel or the connection fails the inflow.
+        The end of the consumer, the channel or the connection fails the mailbox.
         """
         ...
 
     async def cancel(self, consumer: str) -> None:
-        """No new messages; what came before is in the inflow when it returns."""
+        """No new messages; what came before is in the mailbox when it returns."""
         ...
 
     def ack(self, acks: Sequence[tuple[int, bool]]) -> None:

@@ -50,7 +50,7 @@ class SqsReceiver:
         self._unwrap = options.unwrap
         self._attempts = options.attempts
         self._held: set[Token] = set()
-        self._mailbox: Mailbox[Delivery] = Mailbox(clock, options.prefetch)
+        self._mailbox: Mailbox[Delivery] = Mailbox(clock)
         self._polls = Polls(calls.client, calls.url, options.polls, self._mailbox, self._accept)
         self._kinds: Mapping[Act, Settle] = {
             Act.ACK: self._delete,
