@@ -47,7 +47,7 @@ class AmqpBroker:
         self._clock = clock
         self._wires = Wires(self._target, clock)
         self._exchanges = Exchanges(self._wires)
-        self._copies = Copies(self._wires, self._options.queue_type, clock.time)
+        self._copies = Copies(self._wires, self._options.queue_type, clock)
         self.admin = AmqpAdmin(self._wires, self._options.queue_type, self._exchanges)
 
     async def connect(self) -> None:

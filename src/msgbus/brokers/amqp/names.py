@@ -15,8 +15,11 @@ RUNGS = (*(125 << step for step in range(20)), 86_400_000)
 """Milliseconds of the delay queues: 0.125 s, doubled up to 18 hours, and a day."""
 
 LONGEST = RUNGS[-1] / 1000
-LATEST = (RUNGS[-2] - RUNGS[-3]) / 1000
-"""Seconds: the longest delay, and how much later than asked the next rung may be."""
+LATEST = 1.0
+"""Seconds: the longest delay, and how much later than asked a message may come out of the delay queues."""
+
+DUE = "msgbus-due"
+"""Header: the Unix time of a retry whose wait goes on after the delay queue that it is in."""
 
 
 def queue_of(place: Source | Address) -> str:
@@ -30,11 +33,18 @@ def dead_of(queue: str) -> str:
 
 
 def rung(seconds: float) -> int:
-    """The shortest delay of the ladder that is not shorter than asked, in milliseconds; 0 for none at all."""
-    if seconds <= 0:
+    """The delay queue for a wait, in milliseconds; 0 for none at all.
+
+    The next longer one where that is late by at most `LATEST`, else the next shorter one: what comes out of it too
+    early waits again for the rest. So a few fixed queues give any delay.
+    """
+    asked = round(seconds * 1000)
+    if asked <= 0:
         return 0
-    asked = seconds * 1000
-    return next((each for each in RUNGS if each >= asked), RUNGS[-1])
+    longer = next((each for each in RUNGS if each >= asked), None)
+    if longer is not None and longer - asked <= LATEST * 1000:
+        return longer
+    return max(each for each in RUNGS if each <= asked)
 
 
 def delay_of(queue: str, milliseconds: int) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from msgbus import headers as h
 from msgbus.brokers.amqp.acks import AckWindow
 from msgbus.brokers.amqp.copies import Copies
+from msgbus.brokers.amqp.names import DUE
 from msgbus.brokers.amqp.wire import Arrived, Channel
 from msgbus.brokers.mailbox import Mailbox
 from msgbus.errors import BusError, LeaseLost, ReceiverClosed
@@ -14,6 +16,8 @@ from msgbus.headers import attempt_of
 from msgbus.message import Act, Delivery, Settlement, Source
 
 _ACK, _RELEASE = Act.ACK, Act.RELEASE
+_AGAIN = 1.0  # seconds until a message that came too early is sent on again, where that failed
+_LAST = 1.0  # seconds that sending on may take when the receiver is closed
 DELIVERY_COUNT = "x-delivery-count"  # absent at first, then 1, 2, ...
 
 
@@ -32,6 +36,7 @@ class AmqpReceiver:
         self._counts = copies.counts_deliveries
         self._time = copies.time
         self._stopped = False
+        self._sending_on: set[asyncio.Task[None]] = set()
 
     async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
         """What came, as soon as there is something."""
@@ -39,11 +44,16 @@ class AmqpReceiver:
         return self._deliveries(arrived) if arrived else []
 
     def _deliveries(self, batch: Sequence[Arrived]) -> list[Delivery]:
-        source, ordered, deliveries = self._source, self._source.ordered, []
+        source, ordered = self._source, self._source.ordered
+        deliveries: list[Delivery] = []
+        early: list[Arrived] = []
         for arrived in batch:
             headers = arrived.headers
             if h.EXPIRES in headers and self._is_expired(headers[h.EXPIRES]):
                 self._window.done(arrived.tag)
+                continue
+            if DUE in headers and self._copies.is_early(arrived):
+                early.append(arrived)
                 continue
             arrived.owner = self
             count = 1
@@ -64,7 +74,23 @@ class AmqpReceiver:
             )
         if len(deliveries) < len(batch):
             self._acknowledge()
+        if early:
+            task = asyncio.ensure_future(self._send_on(early))
+            self._sending_on.add(task)
+            task.add_done_callback(self._sending_on.discard)
         return deliveries
+
+    async def _send_on(self, early: Sequence[Arrived]) -> None:
+        """What came before its time waits again, and is acknowledged when its copy is confirmed."""
+        while early and self._channel.closed is None:
+            outcomes = await self._copies.send_on(self._source, early)
+            for arrived, outcome in zip(early, outcomes, strict=True):
+                if outcome is None:
+                    self._window.done(arrived.tag)
+            self._acknowledge()
+            early = [arrived for arrived, outcome in zip(early, outcomes, strict=True) if outcome is not None]
+            if early:
+                await self._copies.sleep(_AGAIN)
 
     def _is_expired(self, text: str) -> bool:
         try:
@@ -99,7 +125,7 @@ class AmqpReceiver:
 
     def _acknowledge(self) -> None:
         acks = self._window.flush()
-        if acks:
+        if acks and self._channel.closed is None:
             self._channel.ack(acks)
 
     def _release(self, tags: Sequence[int]) -> None:
@@ -147,6 +173,10 @@ class AmqpReceiver:
 
     async def close(self) -> None:
         """Let acknowledgements go out, then the channel."""
+        if self._sending_on:
+            await asyncio.wait(self._sending_on, timeout=_LAST)
+            for task in self._sending_on:
+                task.cancel()
         await self._channel.close()
 
 
