@@ -151,12 +151,13 @@ class SqsReceiver:
                 self._attempts.remember(token.id, change.delivery.attempt + started)
 
     async def _bury(self, batch: Sequence[Settlement], places: Sequence[int], results: list[Result]) -> None:
-        errors = await self._calls.bury([batch[place] for place in places])
-        written: list[int] = []
-        for place, error in zip(places, errors, strict=True):
+        """Write, then delete. One that was written and could not be deleted is not written again."""
+        unwritten = [place for place in places if not batch[place].delivery.token.buried]
+        errors = await self._calls.bury([batch[place] for place in unwritten]) if unwritten else ()
+        for place, error in zip(unwritten, errors, strict=True):
             results[place] = error
-            if error is None:
-                written.append(place)
+            batch[place].delivery.token.buried = error is None
+        written = [place for place in places if batch[place].delivery.token.buried]
         if written:
             await self._delete(batch, written, results)
 

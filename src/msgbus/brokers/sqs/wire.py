@@ -90,15 +90,18 @@ def ordering(out: Outgoing, *, fifo: bool, fair: bool) -> dict[str, Any]:
 
 
 class Token:
-    """The handle of one delivery: who may use it, and until when on the bus's clock."""
+    """The handle of one delivery: who may use it, and until when on the bus's clock. `buried`: its dead letter is
+    written.
+    """
 
-    __slots__ = ("ends", "handle", "id", "owner")
+    __slots__ = ("buried", "ends", "handle", "id", "owner")
 
     def __init__(self, owner: object, message: Mapping[str, Any], ends: float) -> None:
         self.owner: object | None = owner  # None: settled
         self.handle: str = message["ReceiptHandle"]
         self.id: str = message["MessageId"]
         self.ends = ends
+        self.buried = False
 
 
 def delivery_of(
