@@ -170,7 +170,7 @@ async def test_new_credentials_that_are_bad_too_end_it(monkeypatch: pytest.Monke
     async with serve(recorded(seen, refusal("ExpiredToken", 403))) as server, client(server.url) as aws:
         await aws.open("sqs")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDNEW")
-        with pytest.raises(Refused, match="session token"):
+        with pytest.raises(Unavailable, match="session token"):
             await aws.call("sqs", "SendMessage", MESSAGE)
         assert [key_of(request) for request in seen] == ["AKIDTEST", "AKIDNEW"]
 

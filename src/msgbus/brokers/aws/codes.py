@@ -62,6 +62,9 @@ CREDENTIALS = frozenset(
         "UnrecognizedClient",
     )
 )
+EXPIRED = frozenset(("ExpiredToken", "TokenRefreshRequired"))
+"""Of `CREDENTIALS`, those whose source gives new ones sooner or later: worth another try."""
+
 SKEW = frozenset(
     (
         "InvalidSignature",

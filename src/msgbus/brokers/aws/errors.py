@@ -158,7 +158,8 @@ def translate(error: AwsError, service: str, operation: str, resource: str) -> B
         return LeaseLost(f"{what}: {detail}")
     if short in codes.UNAVAILABLE or error.status >= 500 or error.status == 408:
         return Unavailable(f"{what}: {detail}")
-    return Refused(f"{what}: {detail}{_advice(error, service, operation, resource)}")
+    advice = _advice(error, service, operation, resource)
+    return (Unavailable if short in codes.EXPIRED else Refused)(f"{what}: {detail}{advice}")
 
 
 def _advice(error: AwsError, service: str, operation: str, resource: str) -> str:
