@@ -262,6 +262,7 @@ class ScriptedReceiver:
         self.is_open = True
         self.stopped = False
         self.limits: list[int] = []
+        self.on_lost: Callable[[Delivery, Exception], None] | None = None
         self._woken = asyncio.Event()
 
     def wake(self) -> None:

@@ -126,6 +126,34 @@ async def test_a_prefetched_message_whose_lease_is_lost_is_not_started(
     assert broker.acts() == [(Act.ACK, "1"), (Act.ACK, "3")]
 
 
+async def test_a_receiver_that_keeps_leases_itself_says_what_it_lost(clock: HandClock, scripted: OpenScripted) -> None:
+    broker = scripted(replace(LEASED, lease=None, lease_extends=False))
+    deliveries = [delivery(SOURCE, i, BODY) for i in "123"]
+    broker.feed("work", *deliveries)
+    bus = Bus("scripted://one", clock=clock)
+    log: list[str] = []
+
+    @bus.consumer(WORK, limits=Limits(concurrency=1, prefetch=10))
+    async def work(message: Message[Order]) -> None:
+        log.append(f"{message.id} starts")
+        try:
+            await clock.sleep(10.0)
+        except asyncio.CancelledError:
+            log.append(f"{message.id} cancelled")
+            raise
+
+    async with consuming(bus, clock):
+        await clock.until(lambda: log)
+        lose = broker.receivers[0].on_lost
+        assert lose is not None
+        for each in deliveries[:2]:  # one is handled, one waits
+            lose(each, LeaseLost("its shard has another owner"))
+        await clock.until(lambda: broker.settled)
+        assert bus.consumers[0].plan.stats.lost == 2
+    assert log == ["1 starts", "1 cancelled", "3 starts"]
+    assert broker.acts() == [(Act.ACK, "3")]
+
+
 async def test_an_extension_that_fails_otherwise_is_tried_at_the_next_beat(
     clock: HandClock, scripted: OpenScripted
 ) -> None:

@@ -6,10 +6,10 @@ A broker moves bytes. Retry, batching, ordering, reconnecting, codecs and leases
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from msgbus.errors import BusError
 from msgbus.message import Delivery, Outgoing, Receipt, Settlement, Source, Start
@@ -36,7 +36,7 @@ class Capabilities:
     # receiving
     receive_batch: int = 1  # entries of one `receive`
     order: Literal["none", "key", "source"] = "none"  # what an ordered source keeps
-    lease: float | None = None  # how long a delivery is ours; None: as long as the connection lives
+    lease: float | None = None  # how long a delivery is ours; None: as long as its receiver lives
     lease_extends: bool = False  # `extend` prolongs it
     lease_max: float | None = None  # the longest it can be held in all
     counts_deliveries: bool = False  # `Delivery.deliveries` survives a crash of the consumer
@@ -94,6 +94,16 @@ class Receiver(Protocol):
     async def stop(self) -> None:
         """Take nothing new: `receive` returns what it has, then []. Settling still works until the exit."""
         ...
+
+
+@runtime_checkable
+class KeepsLeases(Protocol):
+    """A Receiver whose broker renews leases by itself, and so can lose some of them while the receiver lives.
+
+    The core sets `on_lost`; the receiver calls it with each delivery in hand that is no longer ours, and LeaseLost.
+    """
+
+    on_lost: Callable[[Delivery, Exception], None] | None
 
 
 Mode = Literal["create", "verify", "trust"]

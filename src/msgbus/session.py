@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any
 
 from msgbus import headers as h
-from msgbus.broker import Receiver
+from msgbus.broker import KeepsLeases, Receiver
 from msgbus.claim import BodyStore
 from msgbus.clock import Alarms, Call, Clock
 from msgbus.errors import BusError, LeaseLost, Reject, Unavailable
@@ -66,6 +66,8 @@ class Session:
             self._spawn(self._settler.run())
         if capabilities.lease is not None and capabilities.lease_extends:
             self._spawn(Heartbeat(self._plan, self._receiver, self._clock, self.in_hand, self._lost).run())
+        if isinstance(self._receiver, KeepsLeases):
+            self._receiver.on_lost = self._lost
         try:
             await self._over
         finally:

@@ -20,6 +20,7 @@ BUILT_IN = {
     "sqs": ("msgbus.brokers.sqs", "SqsBroker", "aws"),
     "amqp": ("msgbus.brokers.amqp", "AmqpBroker", "amqp"),
     "amqps": ("msgbus.brokers.amqp", "AmqpBroker", "amqp"),
+    "kinesis": ("msgbus.brokers.kinesis", "KinesisBroker", "aws"),
 }
 """Scheme -> module, class, and the extra that installs what it needs.
 

@@ -44,7 +44,7 @@ ROWS: Mapping[str, Row] = {
     "expiry": Row("expiry of messages"),
     "receive_batch": Row("messages per receive call"),
     "order": Row("order of an ordered source kept per"),
-    "lease": Row("a delivery is ours for", "s", "the connection's life"),
+    "lease": Row("a delivery is ours for", "s", "its receiver's life"),
     "lease_extends": Row("that can be extended"),
     "lease_max": Row("at most, in all", "s", "no limit"),
     "counts_deliveries": Row("deliveries counted through crashes"),

@@ -1,7 +1,7 @@
 """The hot operations: how each is written and read. Whatever is not here goes through aiobotocore.
 
 Sources: the "AWS JSON 1.0 / 1.1" and "AWS Query" protocols of the Smithy 2.0 specification; the API
-references of SQS, SNS, Kinesis Data Streams and EventBridge for names, binary members and time members.
+references of SQS, SNS, Kinesis Data Streams, DynamoDB and EventBridge for names, binary members and time members.
 """
 
 from __future__ import annotations
@@ -92,6 +92,11 @@ def _kinesis(name: str, **more: Any) -> Operation:
     return Operation("kinesis", name, headers, **{"encode": jsons.encode, "decode": _decode_json, **more})
 
 
+def _dynamodb(name: str) -> Operation:
+    headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": f"DynamoDB_20120810.{name}"}
+    return Operation("dynamodb", name, headers, jsons.encode, _decode_json)
+
+
 def _sns(name: str) -> Operation:
     def encode(params: Mapping[str, Any]) -> bytes:
         return query.encode_form(name, _SNS_VERSION, params)
@@ -116,6 +121,14 @@ _ALL = (
     _kinesis("PutRecords"),
     _kinesis("GetRecords", decode=_decode_records),
     _kinesis("GetShardIterator", encode=_encode_iterator),
+    _kinesis("ListShards"),
+    _kinesis("DescribeStreamSummary"),
+    _dynamodb("DescribeTable"),
+    _dynamodb("GetItem"),  # without binary attributes, which nobody here has
+    _dynamodb("PutItem"),
+    _dynamodb("UpdateItem"),
+    _dynamodb("DeleteItem"),
+    _dynamodb("Scan"),
     Operation(
         "events",
         "PutEvents",

@@ -1,0 +1,143 @@
+"""Entries into calls and aggregates, within the limits of the service. Sans-IO.
+
+Source: PutRecords in the API reference and "Quotas and limits": 500 records and 10 MiB a call, a record of 1 MiB
+with its key (a stream may allow up to 10 MiB), 1,000 records and 1 MiB a second a shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from msgbus.brokers.kinesis import aggregation
+from msgbus.brokers.kinesis.aggregation import UserRecord
+from msgbus.brokers.kinesis.hashing import ShardMap, hash_of
+
+RECORDS = 500
+CALL_BYTES = 10 * 1024 * 1024
+RECORD_BYTES = 1024 * 1024
+MOST_RECORD_BYTES = 10 * 1024 * 1024
+CHECKED = ("msgbus", "")
+"""The tag of an aggregate's first record: its sender sends again what landed in a shard that is not its own."""
+
+SHARD_RECORDS = 1000.0
+SHARD_BYTES = 1024.0 * 1024
+
+
+class Entry(NamedTuple):
+    """One message: its place in the caller's batch, and what becomes of it on the wire."""
+
+    place: int
+    record: UserRecord
+    hash: int
+
+
+class Put(NamedTuple):
+    """One record of PutRecords: the entries in it, and its size. `shard`: where it should land, "" if unknown."""
+
+    entries: Sequence[Entry]
+    key: str
+    data: bytes
+    explicit: str = ""
+    shard: str = ""
+
+    @property
+    def size(self) -> int:
+        """As the service counts: data and key."""
+        return len(self.data) + len(self.key.encode())
+
+
+def entry_of(place: int, record: UserRecord) -> Entry:
+    """Finds the hash that decides its shard."""
+    return Entry(place, record, int(record.explicit) if record.explicit else hash_of(record.key))
+
+
+def plain(entry: Entry, shards: ShardMap | None) -> Put:
+    """A record of its own; one with tags needs the frame, which is where tags are."""
+    shard = shards.of(entry.hash) if shards is not None else None
+    record = entry.record
+    data = aggregation.encode([record]) if record.tags else record.data
+    return Put((entry,), record.key, data, record.explicit, shard.id if shard is not None else "")
+
+
+def aggregated(entries: Sequence[Entry], shards: ShardMap, limit: int) -> Iterator[Put]:
+    """Entries of one shard together, up to `limit` bytes; what is alone or too large goes as it is.
+
+    An aggregate travels under the hash key of its first entry, so that it lands where all of them belong.
+    """
+    groups: dict[str, list[Entry]] = {}
+    sizes: dict[str, int] = {}
+    for entry in entries:
+        shard = shards.of(entry.hash)
+        size = aggregation.size_of(entry.record)
+        if shard is None or size > limit:
+            yield plain(entry, shards)
+            continue
+        group = groups.setdefault(shard.id, [])
+        if group and sizes[shard.id] + size > limit:
+            yield _together(group, shard.id, shards)
+            groups[shard.id] = group = []
+            sizes[shard.id] = 0
+        group.append(entry)
+        sizes[shard.id] = sizes.get(shard.id, 0) + size
+    for shard_id, group in groups.items():
+        if group:
+            yield _together(group, shard_id, shards)
+
+
+def _together(group: Sequence[Entry], shard: str, shards: ShardMap) -> Put:
+    if len(group) == 1:
+        return plain(group[0], shards)
+    first, *others = (entry.record for entry in group)
+    data = aggregation.encode([first._replace(tags=(*first.tags, CHECKED)), *others])
+    return Put(tuple(group), group[0].record.key, data, str(group[0].hash), shard)
+
+
+def calls(puts: Sequence[Put], limit: int = CALL_BYTES) -> Iterator[Sequence[Put]]:
+    """Calls of at most 500 records and `limit` bytes."""
+    part: list[Put] = []
+    size = 0
+    for put in puts:
+        if part and (len(part) == RECORDS or size + put.size > limit):
+            yield part
+            part, size = [], 0
+        part.append(put)
+        size += put.size
+    if part:
+        yield part
+
+
+@dataclass(slots=True)
+class _Bucket:
+    records: float
+    bytes: float
+    at: float
+
+
+class Rates:
+    """What each shard takes a second, as token buckets of one second: better to wait here than to be refused there."""
+
+    def __init__(self, now: Callable[[], float], records: float = SHARD_RECORDS, bytes_: float = SHARD_BYTES) -> None:
+        self._now = now
+        self._records = records
+        self._bytes = bytes_
+        self._buckets: dict[str, _Bucket] = {}
+
+    def take(self, put: Put) -> float:
+        """0.0: it may go. Otherwise the seconds after which it may; nothing is taken then."""
+        if not put.shard:
+            return 0.0
+        now = self._now()
+        bucket = self._buckets.get(put.shard)
+        if bucket is None:
+            bucket = self._buckets[put.shard] = _Bucket(self._records, self._bytes, now)
+        passed = now - bucket.at
+        bucket.records = min(self._records, bucket.records + passed * self._records)
+        bucket.bytes = min(self._bytes, bucket.bytes + passed * self._bytes)
+        bucket.at = now
+        if bucket.records >= 1 and bucket.bytes > 0:
+            bucket.records -= 1
+            bucket.bytes -= put.size  # below zero by one large record: the next one waits for it
+            return 0.0
+        return max((1 - bucket.records) / self._records, -bucket.bytes / self._bytes, 0.001)

@@ -1,0 +1,182 @@
+"""KinesisBroker: the data plane of `kinesis://`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from msgbus.broker import Capabilities, Receiver, Status
+from msgbus.brokers.aws import AwsClient
+from msgbus.brokers.kinesis.admin import KinesisAdmin
+from msgbus.brokers.kinesis.batching import CALL_BYTES, RECORDS
+from msgbus.brokers.kinesis.failures import Failures, failures_of
+from msgbus.brokers.kinesis.group import Group
+from msgbus.brokers.kinesis.options import parse_url
+from msgbus.brokers.kinesis.polling import Poller
+from msgbus.brokers.kinesis.receiver import KinesisReceiver
+from msgbus.brokers.kinesis.sending import KEY_ROOM, Sender
+from msgbus.brokers.kinesis.stores import LeaseStore
+from msgbus.brokers.kinesis.stores.dynamodb import DynamoStore
+from msgbus.brokers.kinesis.stores.memory import MemoryStore
+from msgbus.brokers.kinesis.stream import list_shards, summary
+from msgbus.brokers.kinesis.topology import Topology
+from msgbus.brokers.sqs.broker import SqsBroker
+from msgbus.brokers.sqs.names import queue_name
+from msgbus.clock import Clock
+from msgbus.errors import BusError, Disconnected, Refused
+from msgbus.message import Outgoing, Receipt, Source
+
+
+class KinesisBroker:
+    """`kinesis://[REGION][?option=value...]`; the options are those of `KinesisOptions` and `AwsSettings`.
+
+    There is no connection that could be lost: trouble on the way is Unavailable, entry by entry.
+    """
+
+    def __init__(self, url: str = "kinesis://", *, clock: Clock) -> None:
+        self._settings, self._options, sqs = parse_url(url)
+        self._clock = clock
+        self._client: AwsClient | None = None
+        self._sqs = SqsBroker(sqs, clock=clock)
+        self._engine: Any = None
+        self._sender: Sender
+        self._admin: KinesisAdmin
+        self._receivers: set[KinesisReceiver] = set()
+
+    @property
+    def admin(self) -> KinesisAdmin:
+        """Topology and operations; there once it is connected."""
+        self._connected()
+        return self._admin
+
+    async def connect(self) -> None:
+        """Find credentials, region and endpoint. Nothing is sent yet. Raises Refused or Unavailable."""
+        if self._client is not None:
+            return
+        client = AwsClient(self._settings, self._clock)
+        try:
+            await client.open("kinesis")
+        except BaseException:
+            await client.close()
+            raise
+        self._client = client
+        self._sender = Sender(client, self._options, self._clock)
+        topology = Topology(client, self._options, self._clock, self._store, self._failures)
+        self._admin = KinesisAdmin(client, self._clock, topology, self._store, self._failures)
+
+    async def close(self) -> None:
+        """Receivers write their last checkpoints and free their leases first."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        await asyncio.gather(*(receiver.close() for receiver in self._receivers))
+        await self._sqs.close()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+        await client.close()
+
+    def capabilities(self, source: Source | None = None) -> Capabilities:
+        """Of the streams; of an SQS queue where the source is one, which is how dead letters are read."""
+        if source is not None and source.kind == "queue":
+            return replace(self._sqs.capabilities(source), queues=False, fanout=True)
+        options = self._options
+        return Capabilities(
+            send_batch=RECORDS,
+            send_bytes=CALL_BYTES,
+            send_slots=8,
+            send_order="gated",
+            message_bytes=options.record_bytes - KEY_ROOM,
+            headers=0,
+            receive_batch=1000,
+            order="key",
+            settle_batch=1000,
+            dead_letters=options.failure == "sqs" or ":sqs:" in options.failure,
+            release_counts=False,
+            fanout=True,
+            replay=True,
+        )
+
+    def status(self) -> Status:
+        """Connected, as long as it is open."""
+        connected = self._client is not None
+        return Status(connected, reason="" if connected else "not connected")
+
+    async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
+        """By PutRecords."""
+        self._connected()
+        return await self._sender.send(batch)
+
+    @asynccontextmanager
+    async def receiver(self, source: Source, *, prefetch: int) -> AsyncIterator[Receiver]:
+        """A worker of a group, or the queue of its dead letters. Raises Refused where stream or leases are missing."""
+        client = self._connected()
+        if source.kind == "queue":
+            await self._sqs.connect()
+            async with self._sqs.receiver(source, prefetch=prefetch) as letters:
+                yield letters
+            return
+        store = await self._ready(client, source)
+        receiver = KinesisReceiver(source, self._failures(source), self._clock, prefetch)
+        receiver.group = Group(
+            source,
+            store,
+            lambda: list_shards(client, source.name),
+            Poller(client, source.name, self._options, self._clock, receiver.came),
+            self._clock,
+            self._options,
+            receiver,
+            prefetch,
+        )
+        self._receivers.add(receiver)
+        receiver.group.start()
+        try:
+            yield receiver
+        finally:  # even when cancelled: a lease that is not freed holds up the others until it ends
+            closing = asyncio.ensure_future(receiver.close())
+            closing.add_done_callback(lambda _: self._receivers.discard(receiver))
+            await asyncio.shield(closing)
+
+    async def _ready(self, client: AwsClient, source: Source) -> LeaseStore:
+        """The leases of a group whose stream is there; its first ones are made where there are none."""
+        if source.kind != "topic":
+            raise Refused(f"{source}: Kinesis has streams for topics and nothing else")
+        if await summary(client, source.name) is None:
+            raise Refused(
+                f"{source}: no Kinesis stream {source.name} in this account and region; with MSGBUS_PROVISION=create"
+                " its consumer makes it at start"
+            )
+        store = self._store(source)
+        if not await store.is_there():
+            if self._options.leases != "memory":
+                raise Refused(
+                    f"{source}: the lease table {store.name} is not there; start once with MSGBUS_PROVISION=create"
+                )
+            await store.ensure("create")
+        if not await store.rows():
+            await self._admin.topology.begin(source, store)
+        return store
+
+    def _store(self, source: Source) -> LeaseStore:
+        client, leases = self._connected(), self._options.leases
+        name = self._options.table_prefix + queue_name(source.address, ordered=False)
+        if leases == "dynamodb":
+            return DynamoStore(client, name, self._clock)
+        if leases == "memory":
+            return MemoryStore(f"{self._settings.endpoint or ''}{self._settings.region or ''}", name)
+        from msgbus.brokers.kinesis.stores.sql import SqlStore, open_engine  # noqa: PLC0415 - optional
+
+        if self._engine is None:
+            self._engine = open_engine(leases)
+        return SqlStore(self._engine, name)
+
+    def _failures(self, source: Source) -> Failures:
+        return failures_of(source, self._connected(), self._options)
+
+    def _connected(self) -> AwsClient:
+        if self._client is None:
+            raise Disconnected("kinesis: not connected")
+        return self._client

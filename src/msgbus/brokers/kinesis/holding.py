@@ -1,0 +1,203 @@
+"""One shard whose lease is ours: what was read and waits, what was handed out, how far it is settled. Sans-IO."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from msgbus import headers as h
+from msgbus.brokers.kinesis import aggregation
+from msgbus.brokers.kinesis.batching import CHECKED
+from msgbus.brokers.kinesis.hashing import hash_of
+from msgbus.brokers.kinesis.rows import Open, Progress, Row
+from msgbus.brokers.kinesis.sending import GROUP_TAG
+from msgbus.brokers.watermark import Mark, Watermark
+from msgbus.message import Delivery, Source
+
+_STRUCTURED = "application/cloudevents+json"
+_MANY = 50  # open records, above which a row carries them only when it must
+
+Record = Mapping[str, Any]
+
+
+class Item(NamedTuple):
+    """A user record that waits. `skip`: it is not for us, and counts as settled."""
+
+    sequence: str
+    sub: int
+    key: str
+    data: bytes
+    raw: Record
+    skip: bool = False
+
+
+class Token(Mark[tuple[str, int]]):
+    """The handle of one delivery."""
+
+    __slots__ = ("delivery", "holding")
+
+    def __init__(self, holding: Holding, position: tuple[str, int]) -> None:
+        super().__init__(position)
+        self.holding = holding
+        self.delivery: Delivery | None = None
+
+
+class Holding:
+    """`row` is the lease as it was last written, `behind` how many seconds the last read was behind the newest.
+
+    `tail`: how many records may be handed out beyond the checkpoint before nothing more is. `ended`: the shard is
+    closed and read to its end; `children`: what came out of it. `lost`: nothing here is ours any more.
+    """
+
+    def __init__(self, source: Source, row: Row, tail: int) -> None:
+        self.row = row
+        self.behind: float | None = None
+        self.ended = False
+        self.children: Sequence[Record] = ()
+        self.lost = False
+        self.giving = False
+        self.buffer: deque[Item] = deque()
+        self.marks: Watermark[Token] = Watermark()
+        self.marks.committed = row.position
+        self._source = source
+        self._tail = tail
+        self._again: deque[Token] = deque()
+        self._floor = row.position
+        self._resumed = Progress.from_text(row.progress)
+
+    # -- what comes in
+
+    def load(self, records: Sequence[Record]) -> None:
+        """Records of the shard, in order; aggregates are taken apart."""
+        for record in records:
+            data: bytes = record["Data"]
+            users = aggregation.decode(data) if data.startswith(aggregation.MAGIC) else None
+            if users is None:
+                self._add(Item(record["SequenceNumber"], 0, record["PartitionKey"], data, record))
+            else:
+                self._add_users(record, users)
+
+    def _add_users(self, record: Record, users: Sequence[aggregation.UserRecord]) -> None:
+        checked = bool(users) and CHECKED in users[0].tags
+        for sub, user in enumerate(users):
+            raw = {**record, "PartitionKey": user.key, "SubSequenceNumber": sub}
+            skip = self._is_for_others(user) or (checked and self._is_elsewhere(user))
+            self._add(Item(record["SequenceNumber"], sub, user.key, user.data, raw, skip))
+
+    def _is_for_others(self, user: aggregation.UserRecord) -> bool:
+        return any(name == GROUP_TAG and value != self._source.group for name, value in user.tags)
+
+    def _is_elsewhere(self, user: aggregation.UserRecord) -> bool:
+        """It landed here while the stream was split or merged, and was sent again to where it belongs."""
+        hash_key = int(user.explicit) if user.explicit else hash_of(user.key)
+        return not self.row.first <= hash_key <= self.row.last
+
+    def _add(self, item: Item) -> None:
+        if self._floor is not None:
+            if (int(item.sequence), item.sub) <= _order(self._floor):
+                return  # read again, because an aggregate can only be read from its start
+            self._floor = None
+        if self._resumed.last is not None and self._resumed.is_settled(item.sequence, item.sub):
+            item = item._replace(skip=True)
+        self.buffer.append(item)
+
+    # -- what is handed out
+
+    def take(self, limit: int) -> list[Delivery]:
+        """Up to `limit` deliveries, now in hand."""
+        taken: list[Delivery] = []
+        again, buffer, marks = self._again, self.buffer, self.marks
+        while again and len(taken) < limit:
+            delivery = again.popleft().delivery
+            if delivery is not None:
+                taken.append(delivery)
+        while buffer and len(taken) < limit and len(marks) < self._tail:
+            item = buffer.popleft()
+            token = Token(self, (item.sequence, item.sub))
+            token.done = item.skip
+            marks.add(token)
+            if not item.skip:
+                token.delivery = self._delivery(item, token)
+                taken.append(token.delivery)
+        return taken
+
+    def _delivery(self, item: Item, token: Token) -> Delivery:
+        headers: Mapping[str, str] = {}
+        before = Open()
+        if self._resumed.last is not None:
+            before = self._resumed.open.get(token.position, before)
+            if before.first_failed:
+                headers = {h.FIRST_FAILED: f"{before.first_failed:.3f}"}
+                if item.data.startswith(b'{"specversion":"1.0"'):  # else known by having no headers
+                    headers = {**headers, h.CONTENT_TYPE: _STRUCTURED}
+        return Delivery(
+            item.data,
+            self._source,
+            headers,
+            token,
+            before.attempt,
+            1,
+            item.key if self._source.ordered else None,
+            item.raw.get("ApproximateArrivalTimestamp"),
+            item.raw,
+        )
+
+    def give_back(self, token: Token) -> None:
+        """Unstarted: to be handed out once more, before anything else."""
+        self._again.append(token)
+
+    # -- how far it is
+
+    @property
+    def exhausted(self) -> bool:
+        """Everything that will ever be in the shard is settled."""
+        return self.ended and not self.buffer and not len(self.marks)
+
+    @property
+    def waits(self) -> bool:
+        """Whether `take` would give something, or move the prefix."""
+        return bool(self._again) or (bool(self.buffer) and len(self.marks) < self._tail)
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the checkpoint could be further than it is written."""
+        return self.marks.committed != self.row.position
+
+    def in_hand(self) -> Iterator[Token]:
+        """What was handed out and is not settled."""
+        return self.marks.open()
+
+    def advanced(self, row: Row, *, whole: bool) -> Row:
+        """`row` with what is settled by now. `whole`: with all that is settled beyond the checkpoint, however much."""
+        committed = self.marks.committed
+        if committed is not None and committed != row.position:
+            row = replace(row, checkpoint=committed[0], sub=committed[1], at=0.0, switches=0)
+        if whole or len(self.marks) <= _MANY:
+            row = replace(row, progress=self._progress().to_text())
+        return row
+
+    def _progress(self) -> Progress:
+        opened = {token.position: _open(token.delivery) for token in self.marks.open()}
+        last, before = self.marks.last, self._resumed
+        if before.last is not None and (last is None or _order(last) < _order(before.last)):
+            later = {each: told for each, told in before.open.items() if last is None or _order(each) > _order(last)}
+            return Progress(before.last, {**opened, **later})  # not yet as far as who had it before us
+        self._resumed = Progress()
+        return Progress(last, opened) if len(self.marks) else Progress()
+
+
+def _order(position: tuple[str, int]) -> tuple[int, int]:
+    return int(position[0]), position[1]
+
+
+def _open(delivery: Delivery | None) -> Open:
+    """The core counts attempts on the delivery itself while it holds it."""
+    if delivery is None:
+        return Open()
+    first = delivery.headers.get(h.FIRST_FAILED, "")
+    try:
+        return Open(delivery.attempt, float(first or 0.0))
+    except ValueError:
+        return Open(delivery.attempt)

@@ -1,0 +1,165 @@
+"""KinesisReceiver: the shards of one group that this worker has, as one stream of deliveries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from msgbus.brokers.kinesis.failures import Failures
+from msgbus.brokers.kinesis.group import Group
+from msgbus.brokers.kinesis.holding import Token
+from msgbus.clock import Clock
+from msgbus.errors import BusError, LeaseLost, ReceiverClosed
+from msgbus.message import Act, Delivery, Settlement, Source
+
+Result = BusError | None
+OnLost = Callable[[Delivery, Exception], None]
+
+
+class KinesisReceiver:
+    """Hands out what its group's worker reads; a settled delivery moves the checkpoint of its shard, in time.
+
+    `on_lost` is told of each delivery in hand whose shard is no longer ours.
+    """
+
+    address = ""
+
+    def __init__(self, source: Source, failures: Failures, clock: Clock, prefetch: int) -> None:
+        self.on_lost: OnLost | None = None
+        self.group: Group
+        self._source = source
+        self._failures = failures
+        self._clock = clock
+        self._prefetch = prefetch
+        self._in_hand: set[Token] = set()
+        self._turn = 0
+        self._failure: BusError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._stopped = False
+        self._closed = False
+
+    # -- receiving
+
+    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+        """From all shards in turn. Raises ReceiverClosed where it is closed, or its stream or leases are gone."""
+        batch = self._collect(limit)
+        if batch or wait <= 0:
+            return batch
+        give_up = self._clock.now() + wait
+        while not batch and not self._stopped and (left := give_up - self._clock.now()) > 0:
+            await self._come(left)
+            batch = self._collect(limit)
+        return batch
+
+    def _collect(self, limit: int) -> list[Delivery]:
+        if self._closed:
+            raise ReceiverClosed(f"{self._source}: the receiver is closed")
+        if self._failure is not None:
+            raise ReceiverClosed(f"{self._source}: {self._failure}") from self._failure
+        batch: list[Delivery] = []
+        if self._stopped:
+            return batch
+        works = list(self.group.work.values())
+        self._turn += 1
+        for place in range(len(works)):
+            room = min(limit, self._prefetch - len(self._in_hand)) - len(batch)
+            if room <= 0:
+                break
+            holding = works[(self._turn + place) % len(works)].holding
+            if holding.waits and not holding.giving:
+                batch += holding.take(room)
+                self.group.taken(holding)
+                if holding.is_dirty or holding.ended:
+                    self.group.settled(holding)
+        self._in_hand.update([delivery.token for delivery in batch])
+        return batch
+
+    async def _come(self, wait: float) -> None:
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        timer = self._clock.call_later(wait, self._wake)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def stop(self) -> None:
+        """Nothing new; leases are kept, so that what is in hand can be finished."""
+        self._stopped = True
+        self.group.stop()
+        self._wake()
+
+    async def close(self) -> None:
+        """The last checkpoints, then every lease is free."""
+        self._stopped = True
+        self._wake()
+        await self.group.close()
+        self._closed = True
+        self._in_hand.clear()
+
+    # -- settling
+
+    async def settle(self, batch: Sequence[Settlement]) -> Sequence[Result]:
+        """ACK moves the checkpoint, DEAD is written to the failure destination first, others stay as they are."""
+        results: list[Result] = [None] * len(batch)
+        dead: list[tuple[int, Settlement]] = []
+        for place, settlement in enumerate(batch):
+            token: Token = settlement.delivery.token
+            if not self._is_ours(token):
+                results[place] = LeaseLost(f"{self._source}: this delivery is not ours to settle")
+            elif settlement.act is Act.ACK:
+                self._done(token)
+            elif settlement.act is Act.DEAD:
+                dead.append((place, settlement))
+            else:
+                self._release(token)
+        if dead:
+            errors = await self._failures.write([settlement for _, settlement in dead])
+            for (place, settlement), error in zip(dead, errors, strict=True):
+                results[place] = error
+                if error is None and settlement.delivery.token in self._in_hand:
+                    self._done(settlement.delivery.token)
+        self._wake()
+        return results
+
+    async def extend(self, batch: Sequence[Delivery], seconds: float) -> Sequence[Result]:
+        """The worker renews the leases of its shards itself: this says which deliveries are still ours."""
+        lost = LeaseLost(f"{self._source}: the lease of its shard is lost")
+        return [None if self._is_ours(delivery.token) else lost for delivery in batch]
+
+    def _is_ours(self, token: object) -> bool:
+        return isinstance(token, Token) and token in self._in_hand and not self.group.is_over(token.holding)
+
+    def _done(self, token: Token) -> None:
+        self._in_hand.discard(token)
+        token.holding.marks.done(token)
+        token.delivery = None
+        self.group.settled(token.holding)
+
+    def _release(self, token: Token) -> None:
+        self._in_hand.discard(token)
+        if not self._stopped:
+            token.holding.give_back(token)
+
+    # -- what the group tells
+
+    def came(self) -> None:
+        """There may be something to hand out."""
+        self._wake()
+
+    def lost(self, token: Token, error: BusError) -> None:
+        """It is somebody else's now."""
+        if token in self._in_hand:
+            self._in_hand.discard(token)
+            if self.on_lost is not None and token.delivery is not None:
+                self.on_lost(token.delivery, error)
+            self._wake()
+
+    def failed(self, error: BusError) -> None:
+        """The next `receive` says so."""
+        self._failure = error
+        self._wake()

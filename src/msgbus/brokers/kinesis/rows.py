@@ -1,0 +1,121 @@
+"""A lease: one shard of one group, as a row of the lease table. Data and its pure changes.
+
+Names and meaning follow the lease table of the Kinesis Client Library ("DynamoDB metadata tables" in the developer
+guide), so that operators recognise it: `leaseKey`, `leaseOwner`, `leaseCounter`, `checkpoint` and so on. Two
+attributes are ours, and harmless to others: `msgbusAt`, `msgbusProgress`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from msgbus.brokers.kinesis.hashing import HIGHEST, Shard
+
+TRIM_HORIZON = "TRIM_HORIZON"
+AT_TIMESTAMP = "AT_TIMESTAMP"
+LATEST = "LATEST"
+SHARD_END = "SHARD_END"
+_SENTINELS = frozenset((TRIM_HORIZON, AT_TIMESTAMP, LATEST, SHARD_END))
+
+
+class Open(NamedTuple):
+    """A record that was handed out and is not settled: its next attempt, and when it first failed (0: never)."""
+
+    attempt: int = 1
+    first_failed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is settled beyond the checkpoint: everything up to `last` but `open`, by position."""
+
+    last: tuple[str, int] | None = None
+    open: Mapping[tuple[str, int], Open] = field(default_factory=dict)
+
+    def is_settled(self, sequence: str, sub: int) -> bool:
+        """Whether a record is known to be settled."""
+        if self.last is None or (sequence, sub) in self.open:
+            return False
+        return (int(sequence), sub) <= (int(self.last[0]), self.last[1])
+
+    def to_text(self) -> str:
+        """As the row carries it; "" where there is nothing to say."""
+        if self.last is None:
+            return ""
+        opened = [[sequence, sub, *each] for (sequence, sub), each in self.open.items()]
+        return json.dumps({"last": list(self.last), "open": opened}, separators=(",", ":"))
+
+    @classmethod
+    def from_text(cls, text: str) -> Progress:
+        """What `to_text` wrote; nothing where it is damaged: records are then handed out once more."""
+        try:
+            told = json.loads(text) if text else {}
+            if not told:
+                return cls()
+            opened = {(str(s), int(sub)): Open(int(n), float(t)) for s, sub, n, t in told["open"]}
+            return cls((str(told["last"][0]), int(told["last"][1])), opened)
+        except (ValueError, KeyError, TypeError, IndexError):
+            return cls()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """`owner` has the lease, or gets it from `giver`, which holds it until it has finished.
+
+    `checkpoint` is a sequence number, with `sub` in an aggregate, or where to begin; `at`: the time of AT_TIMESTAMP
+    in Unix seconds. `counter` grows with every write: who sees it stand still for a lease's time may take it.
+    """
+
+    shard: str
+    owner: str = ""
+    giver: str = ""
+    counter: int = 0
+    checkpoint: str = TRIM_HORIZON
+    sub: int = 0
+    at: float = 0.0
+    parents: tuple[str, ...] = ()
+    children: tuple[str, ...] = ()
+    first: int = 0
+    last: int = HIGHEST
+    switches: int = 0
+    progress: str = ""
+
+    @property
+    def holder(self) -> str:
+        """Who reads the shard now; "" for nobody."""
+        return self.giver or self.owner
+
+    @property
+    def ended(self) -> bool:
+        """Everything in the shard is settled, and nothing more will come."""
+        return self.checkpoint == SHARD_END
+
+    @property
+    def position(self) -> tuple[str, int] | None:
+        """The checkpoint as a position; None where it says where to begin."""
+        return None if self.checkpoint in _SENTINELS else (self.checkpoint, self.sub)
+
+    def changed(self, **changes: object) -> Row:
+        """The next version."""
+        return replace(self, counter=self.counter + 1, **changes)  # type: ignore[arg-type]
+
+    def taken(self, by: str) -> Row:
+        """By somebody who may: it is free, its holder is gone, or it was given."""
+        switched = self.switches + (self.owner != by)
+        return self.changed(owner=by, giver="", switches=switched)
+
+    def asked_for(self, by: str) -> Row:
+        """Its holder is to finish and give it."""
+        return self.changed(owner=by, giver=self.owner)
+
+    def given(self) -> Row:
+        """By its holder: to who asked for it, else to anybody."""
+        return self.changed(giver="", owner=self.owner if self.giver else "")
+
+
+def row_of(shard: Shard, checkpoint: str, at: float = 0.0) -> Row:
+    """A new lease of a shard, owned by nobody."""
+    return Row(shard=shard.id, checkpoint=checkpoint, at=at, parents=shard.parents, first=shard.first, last=shard.last)

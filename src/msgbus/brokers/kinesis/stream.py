@@ -1,0 +1,55 @@
+"""The calls about one stream that are not hot: its shards, its limits, whether it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgbus.brokers.aws import AwsClient, native_code, translate_any
+from msgbus.brokers.aws.codes import MISSING
+from msgbus.brokers.aws.errors import http_time
+from msgbus.brokers.kinesis.hashing import Shard
+from msgbus.clock import Clock
+from msgbus.errors import Refused
+
+_SKEW = 2.0  # seconds that a clock must be off before the server's is believed, which tells whole seconds
+
+
+async def list_shards(client: AwsClient, stream: str) -> Sequence[Shard]:
+    """Every shard that still holds records, the closed ones too. Raises Refused where there is no such stream."""
+    shards: list[Shard] = []
+    params: dict[str, Any] = {"StreamName": stream}
+    while True:
+        answer = await client.call("kinesis", "ListShards", params)
+        shards += [Shard.of(told) for told in answer.get("Shards") or ()]
+        token = answer.get("NextToken")
+        if not token:
+            return shards
+        params = {"NextToken": token}
+
+
+async def summary(client: AwsClient, stream: str) -> Mapping[str, Any] | None:
+    """DescribeStreamSummary; None where there is no such stream."""
+    try:
+        answer = await client.call("kinesis", "DescribeStreamSummary", {"StreamName": stream})
+    except Refused as error:
+        if native_code(error) in MISSING:
+            return None
+        raise
+    told: Mapping[str, Any] = answer["StreamDescriptionSummary"]
+    return told
+
+
+async def server_time(client: AwsClient, clock: Clock) -> float:
+    """Unix time as Kinesis sees it: ours, unless that is off by more than a server's Date can be rounded."""
+    try:
+        async with client.client("kinesis") as cold:
+            answer = await cold.list_streams(Limit=1)
+    except Exception as error:
+        translated = translate_any(error, "kinesis", "ListStreams", "(any)")
+        if isinstance(translated, Refused):  # not allowed to list: then our clock must do
+            return clock.time()
+        raise translated from error
+    told = http_time(answer["ResponseMetadata"]["HTTPHeaders"].get("date", ""))
+    ours = clock.time()
+    return ours if told is None or abs(told + 0.5 - ours) <= _SKEW else told

@@ -1,0 +1,174 @@
+"""What one worker settles, the next one does not see again; what it did not, the next one does. Whatever happened."""
+
+import random
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msgbus import headers as h
+from msgbus.brokers.kinesis.aggregation import UserRecord, encode
+from msgbus.brokers.kinesis.batching import CHECKED
+from msgbus.brokers.kinesis.hashing import HIGHEST, hash_of
+from msgbus.brokers.kinesis.holding import Holding
+from msgbus.brokers.kinesis.rows import TRIM_HORIZON, Open, Progress, Row
+from msgbus.brokers.kinesis.sending import GROUP_TAG
+from msgbus.message import Delivery, Source
+
+SOURCE = Source("topic", "orders", "billing", ordered=True)
+ROW = Row(shard="s", checkpoint=TRIM_HORIZON)
+
+
+def record(sequence: int, data: bytes = b"", key: str = "k") -> dict[str, Any]:
+    return {"SequenceNumber": str(sequence), "PartitionKey": key, "Data": data, "ApproximateArrivalTimestamp": 1.0}
+
+
+def stream(sizes: list[int]) -> list[dict[str, Any]]:
+    """One record for each size; 0 is an ordinary one, others are aggregates of so many. Bodies count up."""
+    number, records = 0, []
+    for place, size in enumerate(sizes):
+        users = [UserRecord(f"k{number + each}", str(number + each).encode()) for each in range(max(1, size))]
+        number += len(users)
+        data = encode(users) if size else users[0].data
+        records.append(record(100 + 7 * place, data, users[0].key))
+    return records
+
+
+def after(records: list[dict[str, Any]], row: Row) -> list[dict[str, Any]]:
+    """What a reader gets that begins at the checkpoint of a lease."""
+    position = row.position
+    return [each for each in records if position is None or int(each["SequenceNumber"]) >= int(position[0])]
+
+
+def settle(holding: Holding, delivery: Delivery) -> None:
+    holding.marks.done(delivery.token)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(0, 2**32), st.integers(1, 30))
+def test_any_number_of_owners_settle_each_record_once(sizes: list[int], seed: int, tail: int) -> None:
+    chance, records, row = random.Random(seed), stream(sizes), ROW
+    count = sum(max(1, size) for size in sizes)
+    seen: list[int] = []
+    settled: set[int] = set()
+    while len(settled) < count:
+        holding = Holding(SOURCE, row, tail)
+        holding.load(after(records, row))
+        in_hand: list[Delivery] = []
+        for _ in range(chance.randrange(1, 20)):
+            in_hand += holding.take(chance.randrange(1, 5))
+            assert len(holding.marks) <= tail
+            chance.shuffle(in_hand)
+            for delivery in [in_hand.pop() for _ in range(chance.randrange(len(in_hand) + 1))]:
+                settle(holding, delivery)
+                seen.append(int(delivery.body))
+                settled.add(int(delivery.body))
+        before = row
+        row = holding.advanced(row, whole=True)
+        assert before.position is None or (row.position is not None and _order(row) >= _order(before))
+    assert sorted(seen) == list(range(count)), "each exactly once: every hand-over was told whole"
+    assert row.position == (records[-1]["SequenceNumber"], max(0, sizes[-1] - 1))
+
+
+def _order(row: Row) -> tuple[int, int]:
+    assert row.position is not None
+    return int(row.position[0]), row.position[1]
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(0, 2**32))
+def test_a_crash_at_any_time_loses_nothing(sizes: list[int], seed: int) -> None:
+    """What is written is some earlier state: records come again, none is left out."""
+    chance, records, row = random.Random(seed), stream(sizes), ROW
+    count = sum(max(1, size) for size in sizes)
+    settled: set[int] = set()
+    for _ in range(200):
+        holding = Holding(SOURCE, row, 1000)
+        holding.load(after(records, row))
+        for _ in range(chance.randrange(1, 6)):
+            for delivery in holding.take(chance.randrange(1, 5)):
+                if chance.random() < 0.8:
+                    settle(holding, delivery)
+                    settled.add(int(delivery.body))
+            if chance.random() < 0.5:
+                row = holding.advanced(row, whole=chance.random() < 0.5)
+    rest = Holding(SOURCE, row, 1000)
+    rest.load(after(records, row))
+    settled |= {int(delivery.body) for delivery in rest.take(1000)}
+    assert settled == set(range(count))
+
+
+def test_attempts_go_on_with_the_next_owner() -> None:
+    holding = Holding(SOURCE, ROW, 10)
+    holding.load([record(1, b'{"specversion":"1.0"}'), record(2)])
+    failing, _ = holding.take(2)
+    failing.attempt = 4
+    failing.headers = {h.FIRST_FAILED: "1700000000.500"}
+    row = holding.advanced(ROW, whole=True)
+    following = Holding(SOURCE, row, 10)
+    following.load([record(1, b'{"specversion":"1.0"}'), record(2)])
+    again, other = following.take(2)
+    assert (again.attempt, other.attempt) == (4, 1)
+    assert again.headers[h.FIRST_FAILED] == "1700000000.500"
+    assert again.headers[h.CONTENT_TYPE].startswith("application/cloudevents+json")
+    assert other.headers == {}
+
+
+def test_messages_for_another_group_are_passed_over() -> None:
+    holding = Holding(SOURCE, ROW, 10)
+    holding.load(
+        [
+            record(1, encode([UserRecord("k", b"theirs", tags=((GROUP_TAG, "shipping"),))])),
+            record(2, encode([UserRecord("k", b"ours", tags=((GROUP_TAG, "billing"),))])),
+        ]
+    )
+    assert [delivery.body for delivery in holding.take(5)] == [b"ours"]
+    assert holding.marks.committed == ("1", 0)
+
+
+def test_what_landed_in_a_foreign_shard_is_passed_over_only_where_its_sender_sends_it_again() -> None:
+    half = HIGHEST // 2
+    keys = sorted((f"k{place}" for place in range(20)), key=hash_of)
+    low, high = keys[0], keys[-1]
+    row = Row(shard="s", first=0, last=half)
+    assert hash_of(low) <= half < hash_of(high)
+    for tags, expected in (((CHECKED,), [b"low"]), ((), [b"low", b"high"])):
+        holding = Holding(SOURCE, row, 10)
+        holding.load([record(1, encode([UserRecord(low, b"low", tags=tags), UserRecord(high, b"high")]))])
+        assert [delivery.body for delivery in holding.take(5)] == expected
+
+
+def test_released_ones_are_handed_out_again_first() -> None:
+    holding = Holding(SOURCE, ROW, 10)
+    holding.load([record(1, b"1"), record(2, b"2")])
+    (first,) = holding.take(1)
+    holding.give_back(first.token)
+    assert [delivery.body for delivery in holding.take(5)] == [b"1", b"2"]
+
+
+def test_the_tail_is_bounded() -> None:
+    holding = Holding(SOURCE, ROW, 3)
+    holding.load([record(number) for number in range(10)])
+    first, *others = holding.take(10)
+    assert len(others) == 2
+    for delivery in others:
+        settle(holding, delivery)
+    assert holding.take(10) == []
+    assert not holding.waits
+    settle(holding, first)
+    assert len(holding.take(10)) == 3
+
+
+def test_only_ordered_sources_have_lanes() -> None:
+    holding = Holding(Source("topic", "orders", "billing"), ROW, 3)
+    holding.load([record(1)])
+    assert holding.take(1)[0].lane is None
+
+
+@given(st.text(max_size=30))
+def test_damaged_progress_is_none(text: str) -> None:
+    assert Progress.from_text(text) == Progress()
+
+
+def test_progress_survives_its_row() -> None:
+    progress = Progress(("9" * 56, 3), {("8" * 56, 0): Open(2, 17.5), ("9" * 56, 1): Open()})
+    assert Progress.from_text(progress.to_text()) == progress
+    assert Progress.from_text(Progress().to_text()) == Progress()
