@@ -131,11 +131,22 @@ async def test_a_wrong_payload_is_refused_and_nothing_is_sent(scripted: OpenScri
     async with Bus("scripted://one") as bus:
         with pytest.raises(Refused, match="topic orders: payload is a Refund, the type declared is Order"):
             await bus.publish(ORDERS, WRONG)
-        with pytest.raises(Refused, match="queue work: payload is a Refund"):
-            await bus.publish_many(WORK, [Order(order_id="1"), WRONG])
         with pytest.raises(Refused, match="the type declared is Order or Refund"):
             await bus.publish(EITHER, cast(Order, 5))
     assert broker.sent == []
+
+
+async def test_wrong_ones_among_many_are_refused_and_the_others_sent(scripted: OpenScripted) -> None:
+    broker = scripted(replace(PLAIN, message_bytes=8_000))
+    large = Order(order_id="large", customer_id="x" * 9_000)
+    async with Bus("scripted://one") as bus:
+        with pytest.raises(PublishFailed, match="queue work: 3 of 5 entries failed, the first: queue work: ") as failed:
+            await bus.publish_many(WORK, [WRONG, Order(order_id="1"), large, Order(order_id="2"), WRONG])
+        kinds = [type(result) for result in failed.value.results]
+        assert kinds == [Refused, Receipt, Refused, Receipt, Refused]
+        with pytest.raises(PublishFailed, match="1 of 1 entries failed"):
+            await bus.publish_many(WORK, [WRONG])
+    assert [json.loads(out.body)["order_id"] for batch in broker.sent for out in batch] == ["1", "2"]
 
 
 async def test_a_payload_that_can_t_be_encoded_is_refused(scripted: OpenScripted) -> None:

@@ -244,17 +244,16 @@ class Bus(Router):
     ) -> Sequence[Receipt]:
         """Publish (or send to a queue) many at once, in as few calls of the broker as its limits allow.
 
-        One receipt per payload, in order. Raises PublishFailed with one result per payload where an entry failed;
-        the others were sent.
+        One receipt per payload, in order. Raises PublishFailed with one result per payload where an entry failed
+        (too large, of the wrong type, refused by the broker); the others were sent.
         """
         outlet = self._outlets.get(topic) or await self._open_outlet(topic, (Topic, Queue))
-        prepare = outlet.prepare
-        batch = [prepare(payload, None, headers) for payload in payloads]
+        batch, refused = outlet.prepare_many(payloads, headers)
         if not batch:
-            return []
+            return outlet.receipts([], refused)
         with Deadline(self._alarms, self._timeout if timeout is None else timeout, outlet.address):
             results = await outlet.send(batch)
-        return outlet.receipts(results)
+        return outlet.receipts(results, refused)
 
     async def send(
         self,

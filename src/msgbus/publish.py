@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -151,6 +151,20 @@ class Outlet:
             self._check_size(out, coder)
         return out
 
+    def prepare_many(
+        self, payloads: Iterable[Any], headers: Mapping[str, str] | None
+    ) -> tuple[list[Outgoing], dict[int, Refused]]:
+        """Those that can be sent, and the errors of the others by their place."""
+        batch: list[Outgoing] = []
+        refused: dict[int, Refused] = {}
+        prepare = self.prepare
+        for place, payload in enumerate(payloads):
+            try:
+                batch.append(prepare(payload, None, headers))
+            except Refused as error:
+                refused[place] = error
+        return batch, refused
+
     def prepare_error(self, text: str) -> Outgoing:
         """A reply that says why there is none."""
         message_id, time = self._stamps.next()
@@ -228,15 +242,22 @@ class Outlet:
             self.unrouted += 1
         return result
 
-    def receipts(self, results: Sequence[Result]) -> Sequence[Receipt]:
-        """The receipts of a batch. Raises PublishFailed where an entry was not accepted."""
+    def receipts(self, results: Sequence[Result], refused: Mapping[int, Refused]) -> Sequence[Receipt]:
+        """The receipts of a batch. Raises PublishFailed where an entry was not accepted.
+
+        `refused`: those that could not be sent, by their place among all.
+        """
+        if refused:
+            results = list(results)
+            for place, error in refused.items():
+                results.insert(place, error)
         failed = [result for result in results if result.__class__ is not Receipt and isinstance(result, BusError)]
         if failed:
             raise PublishFailed(
                 f"{self.address}: {len(failed)} of {len(results)} entries failed, the first: {failed[0]}", results
             ) from failed[0]
         receipts = cast(Sequence[Receipt], results)
-        if receipts[0].unrouted:
+        if receipts and receipts[0].unrouted:
             self.receipt(receipts[0])
         return receipts
 
