@@ -81,6 +81,8 @@ class AwsError(Exception):
 def native_code(error: BaseException | None) -> str:
     """The short code behind an error of msgbus, "" where AWS had no part in it."""
     cause = error.__cause__ if error is not None else None
+    if isinstance(cause, native.ClientError):
+        cause = error_of_client(cause)
     return cause.short if isinstance(cause, AwsError) else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from aiobotocore.config import AioConfig  # type: ignore[import-untyped]
 from aiobotocore.session import AioSession  # type: ignore[import-untyped]
 from botocore.exceptions import NoCredentialsError  # type: ignore[import-untyped]
 from botocore.httpsession import get_cert_path  # type: ignore[import-untyped]
+from botocore.loaders import create_loader  # type: ignore[import-untyped]
 from botocore.utils import get_environ_proxies  # type: ignore[import-untyped]
 
 from msgbus.brokers.aws.settings import AwsSettings
@@ -75,7 +77,9 @@ class AwsSession:
         self._reloaded_at = float("-inf")
 
     def _new_session(self) -> Any:
-        return AioSession(profile=self._settings.profile)
+        session = AioSession(profile=self._settings.profile)
+        session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+        return session
 
     async def credentials(self) -> Credentials:
         """The credentials to sign with now; the same object until they change. Raises NoCredentialsError."""
@@ -162,6 +166,12 @@ class AwsSession:
             clients, self._cold = list(self._cold.values()), {}
             for cold in clients:
                 await cold.close()
+
+
+@functools.cache
+def _loader(data_path: str | None) -> Any:
+    """The service models of botocore, read once a process: four of them take a fifth of a second."""
+    return create_loader(data_path)
 
 
 def _plain(meta: Any) -> bool:
