@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 RUN     = $(VENV)/bin/python
 PIP     = $(PYTHON) -m pip --python $(RUN) --disable-pip-version-check
+# Most tests wait for a server: more at once than there are cores.
+JOBS   ?= 4
 STAMP   = $(VENV)/.installed
 
 .PHONY: help demo test check format bench-core clean
@@ -34,7 +36,7 @@ check: $(STAMP)-check $(STAMP)-test $(STAMP)-bench
 test: check
 	-$(RUN) -m tests.servers install
 	$(RUN) -m coverage erase
-	$(RUN) -m coverage run -m pytest
+	$(RUN) -m coverage run -m pytest -n $(JOBS) --dist worksteal
 	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report --fail-under 90
 

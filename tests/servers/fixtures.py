@@ -3,10 +3,12 @@
 `ministack`, `fauxqs`, `kinesis_local`, `moto`, `rabbitmq`, `activemq`, `postgres`: one for the session.
 All that the collected tests ask for are installed and started in parallel before the first test.
 `start_private`: starts an instance for one test, to be killed by it.
+With `pytest -n` the process that hands out the tests starts all of them, and its workers are told where they are.
 A server that can't be had skips its tests with the reason; with CI=true that is a failure.
 (PYTEST_DONT_REWRITE: there is no assert here, and the module may be imported before pytest registers it.)
 """
 
+import contextlib
 import functools
 import os
 import sys
@@ -17,6 +19,10 @@ from typing import NoReturn
 
 import pytest
 from tests.servers import NAMES, Handle, Server, ServerError, UnavailableError, private_server, server
+
+
+STARTED = "MSGBUS_TEST_STARTED"
+"""Names the servers that a worker of `pytest -n` finds running and that are ours all the same."""
 
 
 class Pool:
@@ -64,6 +70,20 @@ def shared(name: str) -> Handle:
         return pool().get(name)
     except UnavailableError as error:
         give_up(error)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Starts all servers, since only the workers know which tests there are; they inherit the environment."""
+    pool().begin(NAMES)
+    for name in NAMES:
+        with contextlib.suppress(ServerError):  # the tests that need it say why it is missing
+            os.environ |= pool().get(name).variables | {STARTED: ",".join(NAMES)}
+
+
+def pytest_unconfigure() -> None:
+    """Ends what no session fixture ended."""
+    pool().close()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -49,6 +49,11 @@ class Handle:
         return {key: value.format(url=self.url) for key, value in self.definition.client_env.items()}
 
     @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables by which another process takes this server for its own tests."""
+        return {self.definition.endpoints[kind].variable: url for kind, url in self._urls.items()}
+
+    @property
     def keeps(self) -> Keeps:
         """Which data is still there after a stop or a kill."""
         return self.definition.keeps
