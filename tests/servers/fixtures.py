@@ -20,7 +20,6 @@ from typing import NoReturn
 import pytest
 from tests.servers import NAMES, Handle, Server, ServerError, UnavailableError, private_server, server
 
-
 STARTED = "MSGBUS_TEST_STARTED"
 """Names the servers that a worker of `pytest -n` finds running and that are ours all the same."""
 

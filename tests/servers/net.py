@@ -8,6 +8,7 @@ from collections.abc import Iterable
 LOOPBACK = "127.0.0.1"
 # Below the range that Linux gives to outgoing connections: one of those may be taken while a server is down.
 _PORTS = range(20_000, 32_000)
+_random = random.SystemRandom()  # parallel test processes have one seed in common
 _given: set[int] = set()
 
 
@@ -18,7 +19,7 @@ def free_ports(roles: Iterable[str]) -> dict[str, int]:
 
 def _free_port() -> int:
     while True:
-        port = random.choice(_PORTS)
+        port = _random.choice(_PORTS)
         if port in _given:
             continue
         _given.add(port)
