@@ -63,7 +63,8 @@ class AioWire:
         except TimeoutError as error:
             raise Disconnected(f"{place} did not answer in {options.timeout:g} s") from error
         except (AMQPError, OSError) as error:
-            raise _opening_error(self._target, place, error) from error
+            cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error  # aiormq hides it
+            raise _opening_error(self._target, place, cause) from error
         self._closed = None
         self._connection.closing.add_done_callback(self._ended)
 
