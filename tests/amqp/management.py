@@ -38,12 +38,8 @@ def _call(server: Handle, method: str, path: str, body: object) -> Any:
 
 async def add_user(server: Handle, name: str, password: str = "", *, configure: str = ".*", write: str = ".*") -> None:
     """A user of the virtual host `/`, who may read all. Without a password: by certificate alone."""
-    await manage(
-        server,
-        "PUT",
-        f"users/{quote(name)}",
-        {"password": password, "tags": ""} if password else {"password_hash": "", "tags": ""},
-    )
+    account = {"password": password} if password else {"password_hash": ""}
+    await manage(server, "PUT", f"users/{quote(name)}", {**account, "tags": ""})
     await manage(
         server, "PUT", f"permissions/%2F/{quote(name)}", {"configure": configure, "write": write, "read": ".*"}
     )

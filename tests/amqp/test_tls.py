@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from tests.amqp.conftest import Connect, out, queue, send, take, wrong
 from tests.amqp.management import add_user
-from tests.amqp.secure import USER, with_tls
-from tests.servers import Server, UnavailableError
-from tests.servers.fixtures import give_up
+from tests.amqp.secure import USER, started, with_tls
+from tests.servers import Server
 
 from msgbus.errors import ConfigError, Refused
 from msgbus.message import Act, Settlement
@@ -25,13 +24,8 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def secure(pem: Path) -> Iterator[Server]:
     """One for all tests of this file."""
-    server = Server.new(with_tls(pem))
-    try:
-        server.start()
-    except UnavailableError as error:
-        give_up(error)
-    yield server
-    server.close()
+    with started(with_tls(pem)) as server:
+        yield server
 
 
 def at(server: Server, account: str = "guest:guest", host: str = "localhost") -> str:

@@ -22,7 +22,7 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
-from msgbus.brokers.amqp.aio_channel import AioChannel, gone
+from msgbus.brokers.amqp.aio_channel import AioChannel, gone, unhurt
 from msgbus.brokers.amqp.errors import ACCESS_REFUSED, caused, connection_end
 from msgbus.brokers.amqp.settings import Target
 from msgbus.clock import Clock
@@ -59,7 +59,7 @@ class AioWire:
         try:
             async with asyncio.timeout(options.timeout):
                 self._connection = aiormq.Connection(_url(self._target, self._host), context=self._target.context())
-                await self._connection.connect()
+                await unhurt(self._connection.connect())
         except TimeoutError as error:
             raise Disconnected(f"{place} did not answer in {options.timeout:g} s") from error
         except (AMQPError, OSError) as error:
@@ -80,7 +80,7 @@ class AioWire:
         if closed is not None or connection is None:
             raise closed or Disconnected("not connected")
         try:
-            raw = cast(Channel, await connection.channel(publisher_confirms=confirms))
+            raw = cast(Channel, await unhurt(connection.channel(publisher_confirms=confirms)))
         except (AMQPError, OSError, RuntimeError) as error:
             raise caused(self.closed or Unavailable(f"no channel: {error}"), error) from error
         channel = AioChannel(raw, connection)

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import cast
+from typing import TypeVar, cast
 
 from aiormq.abc import AbstractConnection, DeliveredMessage
 from aiormq.channel import Channel
@@ -38,7 +38,21 @@ _CODES: dict[type[BaseException], int] = {
     ChannelPreconditionFailed: 406,
 }
 _ERRORS = (AMQPError, OSError, RuntimeError)  # ChannelInvalidStateError is a RuntimeError
+T = TypeVar("T")
 _HEADER_ROOM = 100_000  # bytes of headers: the frame has 131,072
+
+
+async def unhurt(work: Awaitable[T]) -> T:
+    """Await aiormq. Where a connection dies it cancels its own tasks, and lets whoever waits take that for their own
+    cancellation: that is a ConnectionError.
+    """
+    try:
+        return await work
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("aiormq cancelled what was awaited: the connection or channel is gone") from error
 
 
 def gone(error: BaseException | None) -> BusError:
@@ -101,14 +115,16 @@ class AioChannel:
         except ValueError as error:
             return Refused(f"it does not fit into AMQP: {error}")
         try:
-            await self._connection.ready()
-            await self._raw.basic_publish(
-                publication.body,
-                exchange=publication.exchange,
-                routing_key=publication.routing_key,
-                properties=properties,
-                mandatory=publication.mandatory,
-                wait=len(publication.body) > 4096,
+            await unhurt(self._connection.ready())
+            await unhurt(
+                self._raw.basic_publish(
+                    publication.body,
+                    exchange=publication.exchange,
+                    routing_key=publication.routing_key,
+                    properties=properties,
+                    mandatory=publication.mandatory,
+                    wait=len(publication.body) > 4096,
+                )
             )
         except PublishError:
             return Fate.UNROUTED
@@ -133,12 +149,14 @@ class AioChannel:
     async def bounce(self, publication: Publication) -> Arrived:
         """Publish what no queue takes; as the server gives it back."""
         try:
-            await self._raw.basic_publish(
-                publication.body,
-                exchange=publication.exchange,
-                routing_key=publication.routing_key,
-                properties=to_pamqp(publication),
-                mandatory=True,
+            await unhurt(
+                self._raw.basic_publish(
+                    publication.body,
+                    exchange=publication.exchange,
+                    routing_key=publication.routing_key,
+                    properties=to_pamqp(publication),
+                    mandatory=True,
+                )
             )
         except PublishError as error:
             if error.message is not None:
@@ -165,8 +183,8 @@ class AioChannel:
         self._raw.on_consumer_cancel_callbacks.add(on_cancel)
         try:
             if prefetch:
-                await self._raw.basic_qos(prefetch_count=min(prefetch, 65_535))
-            answer = await self._raw.basic_consume(queue, on_message, no_ack=not prefetch, timeout=PATIENCE)
+                await unhurt(self._raw.basic_qos(prefetch_count=min(prefetch, 65_535)))
+            answer = await unhurt(self._raw.basic_consume(queue, on_message, no_ack=not prefetch, timeout=PATIENCE))
         except TimeoutError as error:
             raise Unavailable(f"{queue}: the server did not answer in {PATIENCE:g} s") from error
         except _ERRORS as error:
@@ -198,7 +216,7 @@ class AioChannel:
         """In order: a `multiple` that overtook a single one would be an error."""
         try:
             while self._settling:
-                await self._settling.popleft()()
+                await unhurt(self._settling.popleft()())
         except _ERRORS as error:
             self._end(self._translated(error))
         finally:
@@ -211,7 +229,7 @@ class AioChannel:
         if self.closed is not None:
             raise self._closed or Disconnected("closed")
         try:
-            answer = await self._raw.rpc(method, timeout=PATIENCE)
+            answer = await unhurt(self._raw.rpc(method, timeout=PATIENCE))
         except TimeoutError as error:
             raise Unavailable(f"the server did not answer {method.name} in {PATIENCE:g} s") from error
         except _ERRORS as error:
