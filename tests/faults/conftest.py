@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from tests import awsenv
-from tests.servers.fixtures import fauxqs, ministack, server_pool
+from tests.servers.fixtures import fauxqs, kinesis_local, ministack, server_pool
 
-__all__ = ["fauxqs", "ministack", "server_pool"]
+__all__ = ["fauxqs", "kinesis_local", "ministack", "server_pool"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,66 @@
+"""Shards are split and merged under load. Trusted: kinesis-local for streams, ministack for DynamoDB."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.faults.kinesis_run import Run, new_topic, some_items
+from tests.faults.kinesis_worker import Work
+from tests.servers import Handle
+
+from msgbus.brokers.aws import AwsClient, AwsSettings
+from msgbus.brokers.kinesis.hashing import Shard
+from msgbus.brokers.kinesis.stream import list_shards, summary
+
+COUNT = 3000
+
+
+async def _opened(client: AwsClient, stream: str) -> list[Shard]:
+    while (told := await summary(client, stream)) is None or told["StreamStatus"] != "ACTIVE":
+        await asyncio.sleep(0.05)
+    shards = await list_shards(client, stream)
+    gone = {parent for shard in shards for parent in shard.parents}
+    return sorted((shard for shard in shards if shard.id not in gone), key=lambda shard: shard.first)
+
+
+async def _split(client: AwsClient, stream: str) -> None:
+    widest = max(await _opened(client, stream), key=lambda shard: shard.last - shard.first)
+    middle = str((widest.first + widest.last + 1) // 2)
+    params = {"StreamName": stream, "ShardToSplit": widest.id, "NewStartingHashKey": middle}
+    await client.call("kinesis", "SplitShard", params)
+    await _opened(client, stream)
+
+
+async def _merge(client: AwsClient, stream: str) -> None:
+    first, second = (await _opened(client, stream))[:2]
+    params = {"StreamName": stream, "ShardToMerge": first.id, "AdjacentShardToMerge": second.id}
+    await client.call("kinesis", "MergeShards", params)
+    await _opened(client, stream)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("aggregate", ["off", "on"])
+async def test_split_and_merge_under_load(kinesis_local: Handle, ministack: Handle, aggregate: str) -> None:
+    items = some_items(COUNT, keys=50)
+    work = Work(topic=new_topic(), pause=0.001)
+    settings = AwsSettings(endpoint=kinesis_local.url, region="us-east-1")
+    run = Run(kinesis_local.url, ministack.url, work, shards=2, options=f"&aggregate={aggregate}")
+    async with run, AwsClient(settings) as client:
+        await run.start(2)
+        publishing = asyncio.create_task(run.publish(items, part=50))
+        changes: list[Any] = [_split, _merge, _split]
+        for place, change in enumerate(changes, 1):
+            await run.handled(COUNT * place // 5)
+            await change(client, work.topic)
+        await publishing
+        await run.handled(COUNT)
+        while await run.waiting():
+            await asyncio.sleep(0.2)
+        await run.stop()
+        assert run.books.went_back() == []
+        assert run.done == set(range(COUNT))
+        assert run.disorder(items) == []
+        shards = {shard.id: shard for shard in await list_shards(client, work.topic)}
+        ended = {write.shard for write in run.books.writes if write.is_end}
+        assert ended == {parent for shard in shards.values() for parent in shard.parents}
+        assert run.unexplained() == []

@@ -1,0 +1,142 @@
+"""Kinesis consumers are killed, frozen past their lease, throttled, join and leave; their clocks disagree.
+
+Trusted: ministack, for streams and for conditional writes of DynamoDB. Every write of a lease is on the books.
+"""
+
+import asyncio
+import os
+import signal
+
+import pytest
+from tests.faults.kinesis_run import LEASE, Run, new_topic, some_items
+from tests.faults.kinesis_worker import Work
+from tests.servers import Handle
+
+COUNT = int(os.environ.get("MSGBUS_FAULT_RECORDS", "6000"))
+"""Records of a run; `MSGBUS_FAULT_RECORDS=100000` for a long one."""
+
+SLOW = pytest.mark.timeout(max(120, COUNT // 100))
+
+
+@SLOW
+async def test_one_of_three_is_killed(ministack: Handle) -> None:
+    items = some_items(COUNT, poison=997)
+    async with Run(ministack.url, ministack.url, Work(topic=new_topic()), shards=4) as run:
+        await run.start(3)
+        publishing = asyncio.create_task(run.publish(items))
+        await run.handled(COUNT // 3)
+        victim = run.workers[0]
+        victim.broken = True
+        victim.process.kill()
+        await publishing
+        await run.handled(sum(not item.poison for item in items))
+        dead = [item.n for item in items if item.poison]
+        await run.stop()
+        assert await run.dead() == dead
+        assert await run.waiting() == 0
+        run.judge(items)
+
+
+@SLOW
+async def test_one_is_frozen_past_its_lease_and_wakes(ministack: Handle) -> None:
+    items = some_items(COUNT)
+    async with Run(ministack.url, ministack.url, Work(topic=new_topic()), shards=2) as run:
+        (frozen,) = await run.start()
+        await run.publish(items[:100])
+        await run.handled(100)
+        await run.start()
+        publishing = asyncio.create_task(run.publish(items[100:]))
+        await run.handled(COUNT // 3)
+        frozen.broken = True
+        frozen.process.send_signal(signal.SIGSTOP)
+        await publishing
+        await run.handled(COUNT - 1)  # by the other alone: it takes what was not renewed
+        frozen.process.send_signal(signal.SIGCONT)
+        await run.handled(COUNT)
+        more = [item.model_copy(update={"n": COUNT + item.n}) for item in items[:500]]
+        await run.publish(more)
+        await run.handled(COUNT + 500)
+        await run.stop()
+        assert await run.waiting() == 0
+        run.judge([*items, *more])
+
+
+@SLOW
+async def test_workers_join_and_leave_without_a_duplicate(ministack: Handle) -> None:
+    items = some_items(COUNT)
+    async with Run(ministack.url, ministack.url, Work(topic=new_topic()), shards=4) as run:
+        await run.start()
+        publishing = asyncio.create_task(run.publish(items))
+        await run.handled(COUNT // 6)
+        await run.start(2)
+        await run.handled(COUNT // 2)
+        leaving = run.workers[0]
+        leaving.process.terminate()
+        assert await leaving.process.wait() == 0
+        await publishing
+        await run.handled(COUNT)
+        await run.stop()
+        assert await run.waiting() == 0
+        run.judge(items)
+        assert sorted(line.n for line in run.lines if line.event == "end") == list(range(COUNT))
+
+
+@SLOW
+async def test_dynamodb_throttles_for_longer_than_a_lease(ministack: Handle) -> None:
+    """Renewals fail until the lease is over: handlers are cancelled, nothing is written, then it goes on."""
+    items = some_items(COUNT)
+    async with Run(ministack.url, ministack.url, Work(topic=new_topic(), pause=0.03), shards=2) as run:
+        await run.start(2)
+        publishing = asyncio.create_task(run.publish(items))
+        await run.handled(COUNT // 3)
+        run.books.throttle = True
+        await asyncio.sleep(1.5 * LEASE)  # time itself is what is tested
+        run.books.throttle = False
+        await publishing
+        await run.handled(COUNT)
+        for worker in run.workers:  # both lost their leases, and what was settled since the last write
+            worker.broken = True
+        while await run.waiting():  # what they handled and could not write is handled again
+            await asyncio.sleep(0.2)
+        await run.stop()
+        assert run.books.throttled > 5
+        assert any(line.event == "lost" for line in run.lines), "no handler was cancelled"
+        run.judge(items)
+
+
+@SLOW
+async def test_clocks_that_disagree_change_nothing(ministack: Handle) -> None:
+    items = some_items(COUNT)
+    async with Run(ministack.url, ministack.url, Work(topic=new_topic()), shards=4) as run:
+        await run.start()
+        await run.start(skew=-200.0)
+        await run.start(skew=200.0)
+        publishing = asyncio.create_task(run.publish(items))
+        await run.handled(COUNT // 3)
+        victim = run.workers[1]
+        victim.broken = True
+        victim.process.kill()
+        await publishing
+        await run.handled(COUNT)
+        await run.stop()
+        run.judge(items)
+
+
+@SLOW
+@pytest.mark.parametrize("workers", [2, 4])
+async def test_the_balance_settles_within_three_leases(ministack: Handle, workers: int) -> None:
+    async with Run(ministack.url, ministack.url, Work(topic=new_topic()), shards=4) as run:
+        await run.start()
+        items = some_items(200)
+        await run.publish(items)
+        await run.handled(200)
+        assert list(run.shares().values()) == [4]
+        await run.start(workers - 1)
+        before = len(run.books.writes)
+        async with asyncio.timeout(60):
+            while sorted(run.shares().values()) != [4 // workers] * workers:
+                await asyncio.sleep(0.05)
+        rounds = sum(write.owner != "" for write in run.books.writes[before:])
+        assert rounds <= 4 * 3 * 3 * 2, "each lease is written three times a period, and at each hand-over"
+        await run.stop()
+        run.judge(items)
