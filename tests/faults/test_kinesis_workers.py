@@ -32,7 +32,7 @@ async def test_one_of_three_is_killed(ministack: Handle) -> None:
         await run.handled(sum(not item.poison for item in items))
         dead = [item.n for item in items if item.poison]
         await run.stop()
-        assert await run.dead() == dead
+        assert sorted(set(await run.dead())) == dead  # one may be twice: written, and its writer killed
         assert await run.waiting() == 0
         run.judge(items)
 

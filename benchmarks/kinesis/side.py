@@ -1,0 +1,63 @@
+"""One side's process: `python -m benchmarks.kinesis.side SIDE send|consume ENDPOINT STREAM`, told what to do on stdin."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+_CLASSES = {
+    "raw": ("raw", "Side"),
+    "async_kinesis": ("async_kinesis", "Side"),
+    "ours": ("ours", "Side"),
+    "ordered": ("ours", "Ordered"),
+    "aggregated": ("ours", "Aggregated"),
+}
+
+
+class Count:
+    """Ends a round when so many were handled."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.done = asyncio.Event()
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.done.set()
+
+
+async def _round(side: Any, work: str, count: int, counter: Count) -> dict[str, float]:
+    cpu, wall = time.process_time(), time.perf_counter()
+    if work == "send":
+        await side.send(count)
+    else:
+        await counter.done.wait()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return {"cpu": cpu / count * 1e6, "rate": count / wall}
+
+
+async def main(name: str, work: str, endpoint: str, stream: str) -> None:
+    """Until stdin ends."""
+    module, class_name = _CLASSES[name]
+    side = getattr(importlib.import_module(f"benchmarks.kinesis.{module}"), class_name)(endpoint, stream)
+    counter = Count()
+    await side.open(work)
+    side.listen(counter)
+    print(json.dumps({}), flush=True)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        count = int(line)
+        counter.left, counter.done = counter.left + count, asyncio.Event()
+        print(json.dumps({}), flush=True)  # listening
+        print(json.dumps(await _round(side, work, count, counter)), flush=True)
+    await side.close()
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    asyncio.run(main(*sys.argv[1:]))
