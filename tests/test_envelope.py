@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.scripted import PLAIN
 
+from msgbus import envelope
 from msgbus import headers as h
 from msgbus.broker import Capabilities
 from msgbus.envelope import STRUCTURED, fitter, open_delivery, opener
@@ -225,3 +226,38 @@ def test_a_body_that_only_claims_to_be_json_does_not_break_the_envelope() -> Non
     """A `bytes` topic whose publisher says application/json of what is none."""
     delivery = through(replace(PLAIN, headers=0, binary=False), {h.CONTENT_TYPE: "application/json"}, b"\xff not JSON")
     assert delivery.body == b"\xff not JSON"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(), values, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(["specversion", "id", "type", "data", "datacontenttype", "msgbusheaders", "x", ',"data":', "é"])
+
+
+@given(st.lists(st.tuples(NAMES, JSON), max_size=6), st.booleans(), st.booleans())
+def test_the_quick_way_into_an_envelope_finds_what_the_careful_one_does(
+    members: list[tuple[str, object]], compact: bool, ascii_only: bool
+) -> None:
+    separators = (",", ":") if compact else (", ", ": ")
+    event = dict(members)
+    body = json.dumps(event, separators=separators, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    careful: object
+    try:
+        careful = envelope.unstructure_carefully({}, body)
+    except DecodeError:
+        careful = DecodeError
+    found: object
+    try:
+        found = envelope.unstructure({}, body)
+    except DecodeError:
+        found = DecodeError
+    assert found == careful
+
+
+def test_a_header_that_json_must_escape_arrives() -> None:
+    delivery = through(
+        replace(PLAIN, headers=0, binary=False), {h.ID: "a\udcffb", h.CONTENT_TYPE: "application/json"}, b"{}"
+    )
+    assert delivery.headers[h.ID] == "a\udcffb"

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, cast
 
 import pytest
@@ -32,7 +32,7 @@ from msgbus import (
 from msgbus import headers as h
 from msgbus.broker import Capabilities
 from msgbus.message import Address, Source
-from msgbus.publish import SendNext, SendOptions
+from msgbus.publish import SendNext, SendOptions, copy_of
 
 EITHER = Topic[Order | Refund]("either", Order | Refund, key="order_id")
 SOURCE = Source("queue", "work")
@@ -422,3 +422,11 @@ async def test_a_timeout_of_nothing_is_not_the_default(
         publishing.cancel()
         (result,) = await asyncio.gather(publishing, return_exceptions=True)
         assert isinstance(result, (Timeout, ConfigError))
+
+
+def test_a_copy_has_every_field_and_headers_of_its_own() -> None:
+    values = {field.name: {"a": "b"} if field.name == "headers" else object() for field in fields(Outgoing)}
+    out = Outgoing(**values)  # type: ignore[arg-type]
+    copy = copy_of(out)
+    assert {field.name: getattr(copy, field.name) for field in fields(Outgoing)} == values
+    assert copy.headers is not out.headers

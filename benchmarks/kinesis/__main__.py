@@ -115,7 +115,9 @@ def report(samples: dict[str, dict[str, list[float]]]) -> None:
         if side in both and "ours" in both:
             send, consume = (both[side][i] / both["ours"][i] for i in (0, 1))
             total = sum(both[side]) / sum(both["ours"])
-            print(f"{SIDES[side]}: send {send:.1f}, consume {consume:.1f}, both {total:.1f} times dearer (goal {goal:g})")
+            print(
+                f"{SIDES[side]}: send {send:.1f}, consume {consume:.1f}, both {total:.1f} times dearer (goal {goal:g})"
+            )
 
 
 def _spread(values: list[float]) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from kinesis import Consumer, Producer
 from kinesis.processors import StringProcessor
 
 from benchmarks.kinesis.payload import PAUSE, REGION, Order, handle, order
+from kinesis import Consumer, Producer
 
 
 class Side:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from urllib.parse import quote
 
-from msgbus import Bus, Limits, Topic
-
 from benchmarks.kinesis.payload import PAUSE, Order, handle, order
+from msgbus import Bus, Limits, Topic
 
 _CALL = 5_000  # payloads of one publish_many
 

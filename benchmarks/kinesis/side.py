@@ -1,4 +1,7 @@
-"""One side's process: `python -m benchmarks.kinesis.side SIDE send|consume ENDPOINT STREAM`, told what to do on stdin."""
+"""One side's process, told what to do on its standard input.
+
+python -m benchmarks.kinesis.side SIDE send|consume ENDPOINT STREAM
+"""
 
 from __future__ import annotations
 

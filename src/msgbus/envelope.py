@@ -39,6 +39,9 @@ _HEADERS = {attribute: header for header, attribute in _ATTRIBUTES.items()}
 _NO_CHARACTERS = b"\xef\xbf"  # how U+FFFE and U+FFFF begin, which XML, and so SQS, refuses
 _REST = "msgbusheaders"  # extension attribute: the headers whose names CloudEvents does not allow, as JSON
 
+_DATA = b',"data":'
+_BEGINNINGS = b"{", b"["  # of data that can't be taken for text
+
 Fit = Callable[[Outgoing], None]
 Open = Callable[[Delivery], None]
 
@@ -151,18 +154,28 @@ def _unpack(headers: Mapping[str, str]) -> dict[str, str]:
 def structure(out: Outgoing) -> None:
     """Put headers and body into one CloudEvents JSON object. JSON data is inlined as it is, byte for byte."""
     event = {"specversion": "1.0"}  # first: an envelope without headers is known by how it begins
-    event |= {_ATTRIBUTES[name]: value for name, value in out.headers.items() if name in _ATTRIBUTES}
-    if rest := {name: value for name, value in out.headers.items() if name not in _ATTRIBUTES}:
+    rest: dict[str, str] | None = None
+    for name, value in out.headers.items():
+        attribute = _ATTRIBUTES.get(name)
+        if attribute is not None:
+            event[attribute] = value
+        else:
+            rest = rest or {}
+            rest[name] = value
+    if rest is not None:
         event[_REST] = json.dumps(rest, separators=(",", ":"))
-    head = json.dumps(event, separators=(",", ":")).encode()[:-1]
-    kind = out.headers.get(h.CONTENT_TYPE, "")
-    if "json" in kind and _is_json(out.body):
-        data = b',"data":' + out.body
-    elif kind.startswith("text/") and _is_plain(out.body):
-        data = b',"data":' + json.dumps(out.body.decode()).encode()
+    kind, body = out.headers.get(h.CONTENT_TYPE, ""), out.body
+    if "json" in kind and _is_json(body):
+        data = b',"data":' + body
+    elif kind.startswith("text/") and _is_plain(body):
+        data = b',"data":' + json.dumps(body.decode()).encode()
     else:
-        data = b',"data_base64":"' + base64.b64encode(out.body) + b'"'
-    out.body = head + data + b"}"
+        data = b',"data_base64":"' + base64.b64encode(body) + b'"'
+    try:
+        head = pydantic_core.to_json(event)
+    except ValueError:  # a lone surrogate, which JSON can only carry escaped
+        head = json.dumps(event, separators=(",", ":")).encode()
+    out.body = head[:-1] + data + b"}"
     out.headers = {h.CONTENT_TYPE: STRUCTURED}
 
 
@@ -183,18 +196,60 @@ def _looks_structured(delivery: Delivery) -> bool:
 
 def unstructure(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
     """Headers and body of a structured CloudEvent; native headers win. Raises DecodeError."""
+    split = _split(body)
+    if split is None:
+        return unstructure_carefully(headers, body)
+    try:
+        return _as_headers(headers, split[0]), split[1]
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DecodeError(f"not a structured CloudEvent: {error}") from error
+
+
+def unstructure_carefully(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
+    """The same for any order of members, any spaces and any kind of data."""
     try:
         members = _members(body.decode())
-        opened = {name: value for name, value in headers.items() if name != h.CONTENT_TYPE}
         data = _data(members)
-        for attribute, (value, _) in members.items():
-            if attribute == _REST:
-                opened |= {str(name): str(header) for name, header in json.loads(value).items()}
-            elif attribute not in ("data", "data_base64") and value is not None:
-                opened.setdefault(_HEADERS.get(attribute, f"ce-{attribute}"), _text(value))
+        return _as_headers(headers, {name: value for name, (value, _) in members.items()}), data
     except (ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise DecodeError(f"not a structured CloudEvent: {error}") from error
-    return opened, data
+
+
+def _as_headers(headers: Mapping[str, str], attributes: Mapping[str, Any]) -> dict[str, str]:
+    opened: dict[str, str] = {}
+    for attribute, value in attributes.items():
+        name = _HEADERS.get(attribute)
+        if name is not None and value.__class__ is str:
+            opened[name] = value
+        elif attribute == _REST:
+            opened |= {str(header): str(text) for header, text in json.loads(value).items()}
+        elif attribute not in ("data", "data_base64") and value is not None:
+            opened[name or f"ce-{attribute}"] = _text(value)
+    for header, text in headers.items():
+        if header != h.CONTENT_TYPE:
+            opened[header] = text
+    return opened
+
+
+def _split(body: bytes) -> tuple[dict[str, Any], bytes] | None:
+    """Attributes and JSON data where "data" is the last member, as `structure` writes it: by far the usual case.
+
+    Outside of strings a quote has no backslash before it, so the first `,"data":` is a member's name; what is before
+    it, closed, must be an object, and what follows up to the last brace one value.
+    """
+    at = body.find(_DATA)
+    if at < 0 or not body.endswith(b"}"):
+        return None
+    data = body[at + len(_DATA) : -1]
+    try:
+        attributes = pydantic_core.from_json(body[:at] + b"}")
+        if data[:1] not in _BEGINNINGS or "json" not in attributes.get("datacontenttype", "json"):
+            return None
+        pydantic_core.from_json(data)
+        body.decode()
+    except (ValueError, AttributeError, TypeError):
+        return None
+    return attributes, data
 
 
 def _data(members: Mapping[str, tuple[Any, str]]) -> bytes:

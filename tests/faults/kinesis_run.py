@@ -10,7 +10,7 @@ import re
 import sys
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
@@ -30,6 +30,12 @@ LEASE = 2.0
 def new_topic() -> str:
     """A name of its own: the server is shared."""
     return f"faults-{uuid.uuid4().hex[:10]}"
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], pause: float = 0.1) -> None:
+    """Until a server says so."""
+    while not await condition():  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(pause)
 
 
 def some_items(count: int, *, keys: int = 100, poison: int = 0, flaky: int = 53) -> list[Item]:
@@ -236,6 +242,10 @@ class Run:
         letters = await DeadLetters(self.bus, topic_of(self.work), group="g").peek(10_000)
         return sorted(Item.model_validate_json(letter.body).n for letter in letters)
 
+    async def drained(self) -> bool:
+        """Whether everything is behind the checkpoints."""
+        return await self.waiting() == 0
+
     async def waiting(self) -> int:
         """Records beyond the checkpoints."""
         return sum(lag.waiting for lag in await self.broker.admin.lag(self.source))
@@ -284,3 +294,11 @@ class Run:
             if shard not in ended and name:
                 counts[name] += 1
         return dict(counts)
+
+    def balanced(self, share: int, workers: int) -> Callable[[], Awaitable[bool]]:
+        """Whether each of so many workers has so many shards."""
+
+        async def look() -> bool:
+            return sorted(self.shares().values()) == [share] * workers
+
+        return look

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.faults.kinesis_run import Run, new_topic, some_items
+from tests.faults.kinesis_run import Run, eventually, new_topic, some_items
 from tests.faults.kinesis_worker import Work
 from tests.servers import Handle
 
@@ -16,8 +16,11 @@ COUNT = 3000
 
 
 async def _opened(client: AwsClient, stream: str) -> list[Shard]:
-    while (told := await summary(client, stream)) is None or told["StreamStatus"] != "ACTIVE":
-        await asyncio.sleep(0.05)
+    async def is_active() -> bool:
+        told = await summary(client, stream)
+        return told is not None and told["StreamStatus"] == "ACTIVE"
+
+    await eventually(is_active)
     shards = await list_shards(client, stream)
     gone = {parent for shard in shards for parent in shard.parents}
     return sorted((shard for shard in shards if shard.id not in gone), key=lambda shard: shard.first)
@@ -54,8 +57,7 @@ async def test_split_and_merge_under_load(kinesis_local: Handle, ministack: Hand
             await change(client, work.topic)
         await publishing
         await run.handled(COUNT)
-        while await run.waiting():
-            await asyncio.sleep(0.2)
+        await eventually(run.drained)
         await run.stop()
         assert run.books.went_back() == []
         assert run.done == set(range(COUNT))

@@ -8,7 +8,7 @@ import os
 import signal
 
 import pytest
-from tests.faults.kinesis_run import LEASE, Run, new_topic, some_items
+from tests.faults.kinesis_run import LEASE, Run, eventually, new_topic, some_items
 from tests.faults.kinesis_worker import Work
 from tests.servers import Handle
 
@@ -96,8 +96,7 @@ async def test_dynamodb_throttles_for_longer_than_a_lease(ministack: Handle) -> 
         await run.handled(COUNT)
         for worker in run.workers:  # both lost their leases, and what was settled since the last write
             worker.broken = True
-        while await run.waiting():  # what they handled and could not write is handled again
-            await asyncio.sleep(0.2)
+        await eventually(run.drained)  # what they handled and could not write is handled again
         await run.stop()
         assert run.books.throttled > 5
         assert any(line.event == "lost" for line in run.lines), "no handler was cancelled"
@@ -133,9 +132,7 @@ async def test_the_balance_settles_within_three_leases(ministack: Handle, worker
         assert list(run.shares().values()) == [4]
         await run.start(workers - 1)
         before = len(run.books.writes)
-        async with asyncio.timeout(60):
-            while sorted(run.shares().values()) != [4 // workers] * workers:
-                await asyncio.sleep(0.05)
+        await eventually(run.balanced(4 // workers, workers))
         rounds = sum(write.owner != "" for write in run.books.writes[before:])
         assert rounds <= 4 * 3 * 3 * 2, "each lease is written three times a period, and at each hand-over"
         await run.stop()

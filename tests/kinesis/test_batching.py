@@ -42,14 +42,14 @@ def test_the_order_in_a_shard_is_kept(records: list[UserRecord], shards: list[Sh
 
 @given(st.lists(st.integers(0, 60), max_size=60), st.integers(60, 200))
 def test_calls_keep_to_their_limits(sizes: list[int], limit: int) -> None:
-    puts = [Put((), "", bytes(size)) for size in sizes]
+    puts = [Put((), "", bytes(size), size) for size in sizes]
     parts = list(calls(puts, limit))
     assert list(chain.from_iterable(parts)) == puts
     assert all(1 <= len(part) <= RECORDS and sum(put.size for put in part) <= limit for part in parts)
 
 
 def test_a_call_has_at_most_500_records() -> None:
-    assert [len(part) for part in calls([Put((), "k", b"")] * 1001)] == [500, 500, 1]
+    assert [len(part) for part in calls([Put((), "k", b"", 1)] * 1001)] == [500, 500, 1]
 
 
 @given(USER_RECORDS)
@@ -66,7 +66,7 @@ def _rates(clock: HandClock) -> Rates:
 
 
 async def test_a_shard_takes_its_rate_and_no_more(clock: HandClock) -> None:
-    rates, put = _rates(clock), Put((), "k", b"x", shard="s")
+    rates, put = _rates(clock), Put((), "k", b"x", 2, shard="s")
     assert [rates.take(put) for _ in range(10)] == [0.0] * 10
     wait = rates.take(put)
     assert 0 < wait <= 0.1
@@ -78,16 +78,16 @@ async def test_a_shard_takes_its_rate_and_no_more(clock: HandClock) -> None:
 
 async def test_a_large_record_goes_and_the_next_one_waits_for_it(clock: HandClock) -> None:
     rates = _rates(clock)
-    assert rates.take(Put((), "", bytes(3000), shard="s")) == 0.0
-    wait = rates.take(Put((), "", b"x", shard="s"))
+    assert rates.take(Put((), "", bytes(3000), 3000, shard="s")) == 0.0
+    wait = rates.take(Put((), "", b"x", 1, shard="s"))
     assert wait >= 2.0
     await clock.advance(wait + 0.01)
-    assert rates.take(Put((), "", b"x", shard="s")) == 0.0
+    assert rates.take(Put((), "", b"x", 1, shard="s")) == 0.0
 
 
 def test_an_unknown_shard_is_not_held_back(clock: HandClock) -> None:
     rates = _rates(clock)
-    assert [rates.take(Put((), "k", b"x")) for _ in range(50)] == [0.0] * 50
+    assert [rates.take(Put((), "k", b"x", 2)) for _ in range(50)] == [0.0] * 50
 
 
 def test_explicit_hashes_decide() -> None:

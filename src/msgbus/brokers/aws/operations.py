@@ -7,6 +7,7 @@ references of SQS, SNS, Kinesis Data Streams, DynamoDB and EventBridge for names
 from __future__ import annotations
 
 from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -67,7 +68,7 @@ def _decode_messages(data: bytes) -> dict[str, Any]:
 def _decode_records(data: bytes) -> dict[str, Any]:
     answer = _decode_json(data)
     for record in answer.get("Records") or ():
-        record["Data"] = b64decode(record["Data"])
+        record["Data"] = a2b_base64(record["Data"])
     return answer
 
 

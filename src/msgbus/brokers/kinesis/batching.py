@@ -34,18 +34,22 @@ class Entry(NamedTuple):
 
 
 class Put(NamedTuple):
-    """One record of PutRecords: the entries in it, and its size. `shard`: where it should land, "" if unknown."""
+    """One record of PutRecords and the entries in it. `size`: of data and key, as the service counts.
+
+    `shard`: where it should land, "" if unknown.
+    """
 
     entries: Sequence[Entry]
     key: str
     data: bytes
+    size: int
     explicit: str = ""
     shard: str = ""
 
-    @property
-    def size(self) -> int:
-        """As the service counts: data and key."""
-        return len(self.data) + len(self.key.encode())
+
+def size_with(key: str, data: bytes) -> int:
+    """Bytes of a record."""
+    return len(data) + (len(key) if key.isascii() else len(key.encode()))
 
 
 def entry_of(place: int, record: UserRecord) -> Entry:
@@ -53,12 +57,18 @@ def entry_of(place: int, record: UserRecord) -> Entry:
     return Entry(place, record, int(record.explicit) if record.explicit else hash_of(record.key))
 
 
+def unplaced(place: int, record: UserRecord) -> Entry:
+    """An entry whose shard nobody asks for."""
+    return Entry(place, record, -1)
+
+
 def plain(entry: Entry, shards: ShardMap | None) -> Put:
     """A record of its own; one with tags needs the frame, which is where tags are."""
     shard = shards.of(entry.hash) if shards is not None else None
     record = entry.record
     data = aggregation.encode([record]) if record.tags else record.data
-    return Put((entry,), record.key, data, record.explicit, shard.id if shard is not None else "")
+    size = size_with(record.key, data)
+    return Put((entry,), record.key, data, size, record.explicit, shard.id if shard is not None else "")
 
 
 def aggregated(entries: Sequence[Entry], shards: ShardMap, limit: int) -> Iterator[Put]:
@@ -91,11 +101,16 @@ def _together(group: Sequence[Entry], shard: str, shards: ShardMap) -> Put:
         return plain(group[0], shards)
     first, *others = (entry.record for entry in group)
     data = aggregation.encode([first._replace(tags=(*first.tags, CHECKED)), *others])
-    return Put(tuple(group), group[0].record.key, data, str(group[0].hash), shard)
+    key = group[0].record.key
+    return Put(tuple(group), key, data, size_with(key, data), str(group[0].hash), shard)
 
 
 def calls(puts: Sequence[Put], limit: int = CALL_BYTES) -> Iterator[Sequence[Put]]:
     """Calls of at most 500 records and `limit` bytes."""
+    if len(puts) <= RECORDS and sum([put.size for put in puts]) <= limit:
+        if puts:
+            yield puts
+        return
     part: list[Put] = []
     size = 0
     for put in puts:

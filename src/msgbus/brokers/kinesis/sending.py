@@ -12,7 +12,7 @@ from typing import Any
 from msgbus.brokers.aws import AwsClient, entry_error, native_code
 from msgbus.brokers.aws.codes import DENIED, MISSING
 from msgbus.brokers.kinesis.aggregation import UserRecord
-from msgbus.brokers.kinesis.batching import Entry, Put, Rates, aggregated, calls, entry_of, plain
+from msgbus.brokers.kinesis.batching import Entry, Put, Rates, aggregated, calls, entry_of, plain, unplaced
 from msgbus.brokers.kinesis.hashing import HIGHEST, ShardMap
 from msgbus.brokers.kinesis.options import KinesisOptions
 from msgbus.brokers.kinesis.stream import list_shards
@@ -65,6 +65,9 @@ class Sender:
         self._options = options
         self._clock = clock
         self._streams: dict[str, _Stream] = {}
+        self._places = bool(options.aggregate or options.rate)  # whether it matters which shard a message goes to
+        self._place = entry_of if self._places else unplaced
+        self._limit = options.record_bytes - KEY_ROOM
 
     async def send(self, batch: Sequence[Outgoing]) -> list[Result]:
         """Grouped by stream; the groups go out at the same time."""
@@ -75,8 +78,12 @@ class Sender:
                 entry = self._entry(place, out)
             except Refused as error:
                 results[place] = error
+                continue
+            name = out.address.name
+            if name in groups:
+                groups[name].append(entry)
             else:
-                groups.setdefault(out.address.name, []).append(entry)
+                groups[name] = [entry]
         if len(groups) == 1:
             ((stream, entries),) = groups.items()
             await self._send_group(stream, entries, batch, results)
@@ -96,13 +103,12 @@ class Sender:
             record = record._replace(explicit=str(out.native.explicit_hash_key))
         if out.address.group:
             record = record._replace(tags=((GROUP_TAG, out.address.group),))
-        limit = self._options.record_bytes - KEY_ROOM
-        if len(record.data) > limit:
+        if len(record.data) > self._limit:
             raise Refused(
                 f"{out.address}: the message has {len(record.data):,} bytes with its envelope, the stream takes"
-                f" {limit:,}: give the Bus a store for large bodies, or raise the stream's limit and record_bytes"
+                f" {self._limit:,}: give the Bus a store for large bodies, or raise the stream's limit and record_bytes"
             )
-        return entry_of(place, record)
+        return self._place(place, record)
 
     async def _send_group(
         self, name: str, entries: Sequence[Entry], batch: Sequence[Outgoing], results: list[Result]
@@ -126,7 +132,7 @@ class Sender:
 
     async def _learn(self, name: str, stream: _Stream) -> None:
         """The shards, where we may know them. Without them there are no aggregates, and nothing is held back."""
-        if not (self._options.aggregate or self._options.rate):
+        if not self._places:
             stream.asked = True
             return
         async with stream.lock:
@@ -212,9 +218,17 @@ def _accepted(put: Put, said: Mapping[str, Any], batch: Sequence[Outgoing], resu
 
 def partition_key(key: str) -> str:
     """The key itself where Kinesis takes it, else its hash."""
-    if len(key) <= _KEY_CHARACTERS:
+    if len(key) <= _KEY_CHARACTERS and (key.isascii() or _is_utf8(key)):
         return key
     return "sha256-" + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _is_utf8(key: str) -> bool:
+    try:
+        key.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True
 
 
 def _within_rates(puts: Sequence[Put], rates: Rates, results: list[Result]) -> list[Put]:
