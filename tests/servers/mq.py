@@ -10,6 +10,7 @@ from tests.servers.packages import Debian
 _FILES = Path(__file__).parent / "files"
 _RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 _ACTIVEMQ = "/usr/share/activemq"
+_JARS = "/usr/share/java"
 
 
 def _fill(name: str, target: Path, values: dict[str, object]) -> None:
@@ -75,13 +76,17 @@ def _activemq_command(place: Place) -> list[str]:
     return [
         "java",
         "-Xmx512m",
+        *(
+            f"--add-opens=java.base/{each}=ALL-UNNAMED"
+            for each in ("java.lang", "java.util", "java.net", "java.security")
+        ),
         f"-Djava.io.tmpdir={folder}",
         f"-Dactivemq.home={_ACTIVEMQ}",
         f"-Dactivemq.base={folder}",
         f"-Dactivemq.conf={folder / 'conf'}",
         f"-Dactivemq.data={folder / 'data'}",
         "-cp",
-        f"{_ACTIVEMQ}/lib/*:{_ACTIVEMQ}/lib/optional/*",
+        f"{_ACTIVEMQ}/lib/*:{_ACTIVEMQ}/lib/optional/*:{_JARS}/xstream.jar:{_JARS}/jettison.jar:{_JARS}/xpp3.jar",
         "org.apache.activemq.console.Main",
         "start",
         f"xbean:file:{folder / 'conf' / 'activemq.xml'}",
@@ -91,7 +96,12 @@ def _activemq_command(place: Place) -> list[str]:
 ACTIVEMQ = Definition(
     name="activemq",
     title="ActiveMQ Classic with STOMP and OpenWire",
-    needs=(Debian("activemq", f"{_ACTIVEMQ}/lib"),),
+    # With XStream and Jettison, as the vendor's distribution: without them advisories have no bodies over STOMP.
+    needs=(
+        Debian("activemq", f"{_ACTIVEMQ}/lib"),
+        Debian("libxstream-java", f"{_JARS}/xstream.jar"),
+        Debian("libjettison-java", f"{_JARS}/jettison.jar"),
+    ),
     ports=("stomp", "openwire"),
     endpoints={
         "stomp": Endpoint("stomp://127.0.0.1:{stomp}/", "MSGBUS_TEST_ACTIVEMQ_URL"),

@@ -1,0 +1,227 @@
+"""STOMP frames without I/O: bytes to frames, frames to bytes (https://stomp.github.io/stomp-specification-1.2.html).
+
+1.2 escapes CR, LF, colon and backslash in headers, 1.1 all of them but CR, 1.0 none; nor do CONNECT and CONNECTED.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+BEAT = b"\n"
+CONTENT_LENGTH = "content-length"
+HEAD = 1024 * 1024
+BODY = 128 * 1024 * 1024
+"""Bytes of a frame's command and headers, and of its body, that are accepted."""
+
+_ESCAPES = {"\\": "\\\\", "\n": "\\n", ":": "\\c", "\r": "\\r"}
+_OF_VERSION = {"1.0": "", "1.1": "\\\n:", "1.2": "\\\n:\r"}
+_BARE = ("CONNECT", "CONNECTED")
+_SERVERS = ("MESSAGE", "RECEIPT", "ERROR", "CONNECTED")
+_MOST_NAMES = 10_000
+_EOL = (10, 13)
+
+
+class FrameError(Exception):
+    """What came is no STOMP: the connection can't go on."""
+
+
+class Frame:
+    """A frame. Headers are unescaped; `content-length` is written by the encoder, and left where it was read."""
+
+    __slots__ = ("body", "command", "headers")
+
+    def __init__(self, command: str, headers: Mapping[str, str], body: bytes = b"") -> None:
+        self.command = command
+        self.headers = headers
+        self.body = body
+
+    def __repr__(self) -> str:
+        shown = {name: "***" if name == "passcode" else value for name, value in self.headers.items()}
+        return f"{self.command} {shown} ({len(self.body)} bytes)"
+
+
+class Decoder:
+    """Feed it what came from the socket; it gives the frames that are complete. Heart-beats are skipped.
+
+    `version` is what CONNECTED said; until then it is 1.0.
+    """
+
+    def __init__(self, version: str = "1.0", *, head: int = HEAD, body: int = BODY) -> None:
+        self._head_limit = head
+        self._body_limit = body
+        self._rest: list[bytes] = []
+        self._have = 0
+        self._need = 1
+        self._until_nul = False
+        self._unescape: Callable[[str], str] | None = None
+        self.version = version
+
+    @property
+    def version(self) -> str:
+        """Decides which escapes there are."""
+        return self._version
+
+    @version.setter
+    def version(self, version: str) -> None:
+        self._version = version
+        self._unescape = _unescaper(version)
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes. Raises FrameError."""
+        if self._rest:
+            waits = self._until_nul and b"\0" not in data and self._have + len(data) <= self._body_limit
+            self._rest.append(data)
+            self._have += len(data)
+            if waits or self._have < self._need:  # not joined before it is enough: a big body would cost its square
+                return []
+            data = b"".join(self._rest)
+        frames: list[Frame] = []
+        done = self._frames(data, frames)
+        rest = data[done:]
+        self._rest, self._have = ([rest] if rest else []), len(rest)
+        return frames
+
+    def _frames(self, data: bytes, frames: list[Frame]) -> int:
+        """Walk the whole frames; where the first incomplete one begins."""
+        at, length = 0, len(data)
+        self._until_nul = False
+        while True:
+            while at < length and data[at] in _EOL:
+                at += 1
+            self._need = 1
+            end, start = _ends_head(data, at)
+            if end < 0 or end - at > self._head_limit:
+                if length - at > self._head_limit:
+                    raise FrameError(f"a head of more than {self._head_limit:,} bytes")
+                self._need = length - at + 1
+                return at
+            command, headers = self._head(data[at:end])
+            stop = self._stop(data, at, start, headers)
+            if stop < 0:
+                return at
+            frame = Frame(command, headers, data[start:stop])
+            if command == "CONNECTED":
+                self.version = headers.get("version", "1.0")
+            frames.append(frame)
+            at = stop + 1
+
+    def _stop(self, data: bytes, at: int, start: int, headers: Mapping[str, str]) -> int:
+        """Where the NUL after the body is; -1 where it has not come yet."""
+        text = headers.get(CONTENT_LENGTH)
+        if text is None:
+            stop = data.find(b"\0", start)
+            if stop < 0:
+                self._check_body(len(data) - start)
+                self._until_nul, self._need = True, len(data) - at + 1
+            return stop
+        if not text.isdecimal() or len(text) > 12:
+            raise FrameError(f"content-length is {text[:40]!r}")
+        size = int(text)
+        self._check_body(size)
+        stop = start + size
+        if stop >= len(data):
+            self._need = stop + 1 - at
+            return -1
+        if data[stop]:
+            raise FrameError("a frame does not end where its content-length says")
+        return stop
+
+    def _check_body(self, size: int) -> None:
+        if size > self._body_limit:
+            raise FrameError(f"a body of {size:,} bytes, accepted are {self._body_limit:,}")
+
+    def _head(self, raw: bytes) -> tuple[str, dict[str, str]]:
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError as error:
+            raise FrameError(f"headers are no UTF-8: {error}") from error
+        lines = text.split("\n")
+        if "\r" in text:
+            lines = [line.removesuffix("\r") for line in lines]
+        command = lines[0]
+        if command not in _SERVERS:
+            raise FrameError(f"no frame of a STOMP server: {command[:40]!r}")
+        del lines[0]
+        lines.reverse()  # of a repeated header the first counts
+        try:
+            headers: dict[str, str] = dict([line.split(":", 1) for line in lines])
+        except ValueError as error:
+            raise FrameError(f"a header without a colon, in {command[:40]!r}") from error
+        if "\\" in text and self._unescape is not None and command not in _BARE:
+            unescape = self._unescape
+            headers = {
+                unescape(name) if "\\" in name else name: unescape(value) if "\\" in value else value
+                for name, value in headers.items()
+            }
+        return command, headers
+
+
+def _ends_head(data: bytes, at: int) -> tuple[int, int]:
+    """Where the head ends and the body begins; -1 where that has not come yet. An EOL may be CR LF."""
+    end = data.find(b"\n\n", at)
+    other = data.find(b"\n\r\n", at, end + 1 if end >= 0 else len(data))
+    if other >= 0:
+        return other, other + 3
+    return end, end + 2
+
+
+def _unescaper(version: str) -> Callable[[str], str] | None:
+    known = {_ESCAPES[character]: character for character in _OF_VERSION.get(version, "")}
+    if not known:
+        return None
+
+    def one(match: re.Match[str]) -> str:
+        found = known.get(match[0])
+        if found is None:
+            raise FrameError(f"a header with the undefined escape {match[0]!r}")
+        return found
+
+    escape = re.compile(r"\\.?", re.DOTALL)
+    return lambda text: text.replace("\\c", ":") if "\\\\" not in text and _only_colons(text) else escape.sub(one, text)
+
+
+def _only_colons(text: str) -> bool:
+    return text.count("\\") == text.count("\\c")
+
+
+class Encoder:
+    """Turns frames into bytes. `version` as in Decoder. 1.0 can't say everything: see `encode`."""
+
+    def __init__(self, version: str = "1.0") -> None:
+        self._names: dict[str, str] = {}
+        self._table = str.maketrans({character: _ESCAPES[character] for character in _OF_VERSION.get(version, "")})
+        self._special = re.compile(r"[\\\n:\r]").search
+        self._escapes = bool(self._table)
+
+    def encode(self, frame: Frame) -> bytes:
+        """Its bytes, with a content-length where there is a body.
+
+        Raises ValueError where STOMP 1.0, which has no escapes, can't carry a header.
+        """
+        command, body = frame.command, frame.body
+        bare = not self._escapes or command in _BARE
+        names, special, table = self._names, self._special, self._table
+        parts = [command, "\n"]
+        add = parts.append
+        for name, value in frame.headers.items():
+            if bare:
+                add(_plain(name, value))
+                continue
+            add(names.get(name) or self._name(name))
+            add(value.translate(table) if special(value) else value)
+            add("\n")
+        add(f"{CONTENT_LENGTH}:{len(body)}\n\n" if body else "\n")
+        return b"".join(("".join(parts).encode(), body, b"\0"))
+
+    def _name(self, name: str) -> str:
+        escaped = name.translate(self._table) + ":"
+        if len(self._names) < _MOST_NAMES:
+            self._names[name] = escaped
+        return escaped
+
+
+def _plain(name: str, value: str) -> str:
+    if ":" in name or any(c in "\r\n" for c in name + value):
+        raise ValueError(f"the header {name[:40]!r} can't be written without escapes")
+    return f"{name}:{value}\n"
