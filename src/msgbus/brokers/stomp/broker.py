@@ -1,0 +1,146 @@
+"""The STOMP broker: messages and sources of msgbus on the queues of ActiveMQ, and of RabbitMQ's STOMP plugin."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import cast
+
+from msgbus.broker import Capabilities, Status
+from msgbus.brokers.mailbox import Mailbox
+from msgbus.brokers.stomp.activemq import ActiveMq
+from msgbus.brokers.stomp.admin import StompAdmin
+from msgbus.brokers.stomp.catalog import Catalog, missing_queue
+from msgbus.brokers.stomp.codec import Frame
+from msgbus.brokers.stomp.conversation import Conversation
+from msgbus.brokers.stomp.copies import Copies
+from msgbus.brokers.stomp.dialect import Dialect
+from msgbus.brokers.stomp.errors import is_gone
+from msgbus.brokers.stomp.rabbitmq import RabbitMq
+from msgbus.brokers.stomp.receiver import ReplyInbox, StompReceiver
+from msgbus.brokers.stomp.settings import parse
+from msgbus.brokers.stomp.wires import Wires
+from msgbus.clock import Clock
+from msgbus.errors import BusError, Refused
+from msgbus.message import Outgoing, Receipt, Source
+
+
+class StompBroker:
+    """`stomp://` and `stomp+ssl://`; see settings.Options. CONNECTED says which server it is."""
+
+    def __init__(self, url: str, *, clock: Clock) -> None:
+        self._target = parse(url)
+        self._options = self._target.options
+        self._clock = clock
+        self._wires = Wires(self._target, clock, self._greet)
+        self._catalog = Catalog(self._wires, clock)
+        self._dialect: Dialect = ActiveMq(self._options)
+        self.admin = StompAdmin(self._wires, self._catalog, clock, lambda: self._dialect)
+
+    async def connect(self) -> None:
+        """Connect what is not connected; what lives is left alone."""
+        await self._wires.open()
+
+    async def _greet(self, conversation: Conversation) -> None:
+        server = conversation.connected.get("server", "")
+        dialect: Dialect
+        if server.startswith("ActiveMQ/"):
+            dialect = ActiveMq(self._options)
+        elif server.startswith("RabbitMQ/"):
+            dialect = RabbitMq(self._options)
+        else:
+            raise Refused(f"{self._target}: the server is {server!r}, known are ActiveMQ (Classic) and RabbitMQ")
+        await dialect.learn(conversation, self._clock)
+        self._dialect = dialect
+
+    async def close(self) -> None:
+        """Close the publishing connection; receivers have their own."""
+        await self._wires.close()
+
+    def capabilities(self, source: Source | None = None) -> Capabilities:
+        """Of the server that was connected to; of ActiveMQ with a scheduler before that."""
+        return self._dialect.capabilities(source)
+
+    def status(self) -> Status:
+        """Of the publishing connection."""
+        return self._wires.status()
+
+    # -- sending
+
+    async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
+        """Send all, then wait for their receipts."""
+        conversation, dialect = self._wires.publishing(), self._dialect
+        results: list[Receipt | BusError | None] = [None] * len(batch)
+        missing = await self._missing(batch)
+        frames: list[Frame] = []
+        places: list[int] = []
+        now = self._clock.time()
+        for place, out in enumerate(batch):
+            refused = self._refusal(out, missing) if missing else self._too_large(out)
+            if refused is not None:
+                results[place] = refused
+                continue
+            places.append(place)
+            frames.append(dialect.frame(out, now))
+        together = dialect.together
+        for place, outcome in zip(places, await conversation.publish(frames, together=together), strict=True):
+            results[place] = Receipt(batch[place].id) if outcome is None else _outcome(batch[place], outcome)
+        return cast(list[Receipt | BusError], results)
+
+    async def _missing(self, batch: Sequence[Outgoing]) -> Sequence[str]:
+        """The queues of these messages that are not there."""
+        known, queue_of = self._catalog.known, self._dialect.queue_of
+        asked = {
+            queue_of(out.address)
+            for out in batch
+            if out.address.kind == "queue" or (out.address.group and out.address.kind == "topic")
+        }
+        return list(await self._catalog.missing(self._dialect, asked - known)) if not asked <= known else []
+
+    def _refusal(self, out: Outgoing, missing: Sequence[str]) -> BusError | None:
+        kind, _, group = out.address
+        if (kind == "queue" or group) and (queue := self._dialect.queue_of(out.address)) in missing:
+            return missing_queue(out.address, queue)
+        return self._too_large(out)
+
+    def _too_large(self, out: Outgoing) -> BusError | None:
+        """What the server would answer by closing the connection, under the other entries too."""
+        most = self._options.max_bytes
+        if len(out.body) > most:
+            return Refused(f"{out.address}: the body has {len(out.body):,} bytes, allowed are {most:,} (?max_bytes=)")
+        told = self._dialect.limit(out)
+        return Refused(f"{out.address}: {told}") if told else None
+
+    # -- receiving
+
+    @asynccontextmanager
+    async def receiver(self, source: Source, *, prefetch: int) -> AsyncIterator[StompReceiver | ReplyInbox]:
+        """A subscription on a connection of its own."""
+        if source.kind != "reply" and self._dialect.makes_queues:
+            self._wires.publishing()
+            await self._catalog.check(self._dialect, source, self._dialect.queue_of(source))
+        conversation = await self._wires.another()
+        try:
+            receiver = await self._open(source, conversation, prefetch)
+        except BaseException:
+            conversation.abandon()
+            raise
+        try:
+            yield receiver
+        finally:
+            await receiver.close()
+
+    async def _open(self, source: Source, conversation: Conversation, prefetch: int) -> StompReceiver | ReplyInbox:
+        mailbox: Mailbox[Frame] = Mailbox(self._clock)
+        dialect = self._dialect
+        if source.kind == "reply":
+            address = await dialect.open_inbox(conversation, mailbox)
+            return ReplyInbox(source, conversation, mailbox, dialect, address)
+        copies = Copies(self._wires, self._catalog, dialect, self._clock.time)
+        await conversation.subscribe("messages", dialect.subscription(source, prefetch), mailbox)
+        return StompReceiver(source, conversation, mailbox, copies)
+
+
+def _outcome(out: Outgoing, error: BusError) -> Receipt | BusError:
+    """A requester that has gone is no error of its responder."""
+    return Receipt(out.id, unrouted=True) if out.address.kind == "reply" and is_gone(error) else error

@@ -1,0 +1,270 @@
+"""One connection above its line: receipts, subscriptions, transactions, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+
+from msgbus.brokers.mailbox import Mailbox
+from msgbus.brokers.stomp.codec import Frame
+from msgbus.brokers.stomp.errors import ServerSaid, caused, in_doubt, refusal, said
+from msgbus.brokers.stomp.receipts import Awaited, Outcomes, Receipts
+from msgbus.brokers.stomp.settings import PATIENCE
+from msgbus.brokers.stomp.wire import Line
+from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused, Unavailable
+
+log = logging.getLogger("msgbus.stomp")
+
+_TOGETHER = 4 * 1024 * 1024  # bytes of one transaction
+_GOODBYE = 2.0  # seconds that the end of a connection may take
+_ACK_PARTS = {"1.2": ("id", ""), "1.1": ("message-id", "subscription"), "1.0": ("message-id", "subscription")}
+
+
+class Conversation:
+    """Speaks STOMP over a line.
+
+    `fatal_errors`: the server closes the connection for every ERROR, and leaves unsaid whose it was.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self.closed: BusError | None = Disconnected("not connected")
+        self.connected: Mapping[str, str] = {}
+        self.fatal_errors = False
+        self._line = line
+        self._loop = asyncio.get_running_loop()
+        self._receipts = Receipts()
+        self._mailboxes: dict[str, Mailbox[Frame]] = {}
+        self._transactions = 0
+        self._leaving: asyncio.Task[None] | None = None
+        self._ack, self._ack_of = _ACK_PARTS["1.2"]
+
+    async def open(self) -> None:
+        """Connect once; see wire.Line."""
+        self.connected = await self._line.open(self)
+        self._ack, self._ack_of = _ACK_PARTS.get(self.connected.get("version", "1.0"), _ACK_PARTS["1.0"])
+        self.fatal_errors = "RabbitMQ" in self.connected.get("server", "")
+        self.closed = None
+
+    @property
+    def held(self) -> bool:
+        """Whether publishers must wait: the socket is full."""
+        return self.closed is None and self._line.held
+
+    # -- publishing
+
+    async def publish(self, batch: Sequence[Frame], *, together: bool) -> Sequence[BusError | None]:
+        """Send and wait for all receipts; None for each that is confirmed. The headers of the frames are changed.
+
+        `together`: in transactions with one receipt each, where the server stores what it has committed. Raises
+        Disconnected. Cancelled, the outcome is unknown.
+        """
+        if self.closed is not None:
+            raise Disconnected(f"not sent: {self.closed}") from self.closed
+        outcomes = Outcomes(len(batch), self._loop)
+        if together and len(batch) > 1:
+            await self._send_together(batch, outcomes)
+            if outcomes.left:
+                await outcomes.done
+            return await self._one_by_one(batch, outcomes.results)
+        await self._send_each(batch, outcomes)
+        if outcomes.left:
+            await outcomes.done
+        return outcomes.results
+
+    async def _one_by_one(self, batch: Sequence[Frame], results: list[BusError | None]) -> Sequence[BusError | None]:
+        """A transaction that was refused has sent nothing: each message again, to learn which is at fault."""
+        refused = [place for place, result in enumerate(results) if result is not None and said(result) is not None]
+        if refused and self.closed is None:
+            again = await self.publish([batch[place] for place in refused], together=False)
+            for place, result in zip(refused, again, strict=True):
+                results[place] = result
+        return results
+
+    async def _send_each(self, batch: Sequence[Frame], outcomes: Outcomes) -> None:
+        line, expect = self._line, self._receipts.expect
+        for place, frame in enumerate(batch):
+            if line.held:
+                await line.writable()
+            if self._is_closed():  # it may have died while this waited
+                outcomes.settle([place], Disconnected(f"not sent: {self.closed}"))
+                continue
+            receipt = expect(Awaited(outcomes, (place,), frame))
+            headers = {"receipt": receipt, **frame.headers}
+            try:
+                line.write(line.encode(Frame(frame.command, headers, frame.body)))
+            except ValueError as error:
+                self._receipts.came(receipt, Refused(f"it does not fit into STOMP: {error}"))
+
+    async def _send_together(self, batch: Sequence[Frame], outcomes: Outcomes) -> None:
+        """Transactions of a few megabytes. Each is written at once, so that nothing else comes in between."""
+        start = 0
+        while start < len(batch):
+            if self._line.held:
+                await self._line.writable()
+            if self._is_closed():
+                outcomes.settle(range(start, len(batch)), Disconnected(f"not sent: {self.closed}"))
+                return
+            start = self._send_transaction(batch, start, outcomes)
+
+    def _send_transaction(self, batch: Sequence[Frame], start: int, outcomes: Outcomes) -> int:
+        self._transactions += 1
+        name = {"transaction": str(self._transactions)}
+        encode = self._line.encode
+        parts, places, size = [encode(Frame("BEGIN", name))], [], 0
+        place = start
+        for place in range(start, len(batch)):
+            frame = batch[place]
+            try:
+                data = encode(Frame(frame.command, {**name, **frame.headers}, frame.body))
+            except ValueError as error:
+                outcomes.settle([place], Refused(f"it does not fit into STOMP: {error}"))
+                continue
+            parts.append(data)
+            places.append(place)
+            size += len(data)
+            if size > _TOGETHER:
+                break
+        commit = Frame("COMMIT", name)
+        receipt = self._receipts.expect(Awaited(outcomes, places, commit, together=True))
+        parts.append(encode(Frame("COMMIT", {"receipt": receipt, **name})))
+        self._line.write(b"".join(parts))
+        return place + 1
+
+    def _is_closed(self) -> bool:
+        return self.closed is not None
+
+    # -- consuming
+
+    async def subscribe(
+        self, subscription: str, headers: Mapping[str, str], mailbox: Mailbox[Frame] | None, *, confirmed: bool = True
+    ) -> None:
+        """Have the messages of a subscription put into `mailbox`; the end of the connection ends it. None: no use."""
+        if mailbox is not None:
+            self._mailboxes[subscription] = mailbox
+        frame = Frame("SUBSCRIBE", {"id": subscription, **headers})
+        if confirmed:
+            await self.call(frame)
+        else:
+            self.tell(frame)
+
+    async def unsubscribe(self, subscription: str) -> None:
+        """No new messages."""
+        await self.call(Frame("UNSUBSCRIBE", {"id": subscription}))
+        self._mailboxes.pop(subscription, None)
+
+    def settle(self, command: str, messages: Sequence[Mapping[str, str]]) -> None:
+        """ACK or NACK each message, given by the headers that it came with. Never waits."""
+        if self.closed is not None:
+            return
+        encode, ack, of = self._line.encode, self._ack, self._ack_of
+        frames = [
+            {"id": message["ack"]} if not of else {ack: message["message-id"], of: message["subscription"]}
+            for message in messages
+        ]
+        self._line.write(b"".join([encode(Frame(command, headers)) for headers in frames]))
+
+    def tell(self, frame: Frame) -> None:
+        """Send a frame that nobody confirms. Never waits."""
+        if self.closed is None:
+            self._line.write(self._line.encode(frame))
+
+    async def call(self, frame: Frame) -> None:
+        """Send a frame and wait for its receipt. Raises what the server says against it, or the connection's end."""
+        if self.closed is not None:
+            raise self.closed
+        outcomes = Outcomes(1, self._loop)
+        receipt = self._receipts.expect(Awaited(outcomes, (0,), frame))
+        self.tell(Frame(frame.command, {"receipt": receipt, **frame.headers}, frame.body))
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await outcomes.done
+        except TimeoutError as error:
+            raise Unavailable(f"the server did not confirm {frame.command} in {PATIENCE:g} s") from error
+        (result,) = outcomes.results
+        if result is not None:
+            raise result
+
+    # -- the end
+
+    def abandon(self) -> None:
+        """Say goodbye without waiting: what was written before goes out, and all that is unsettled goes back."""
+        if self._leaving is None:
+            self._leaving = self._loop.create_task(self._leave())
+
+    async def close(self) -> None:
+        """Say goodbye and wait until the server has heard it; harmless when not connected."""
+        self.abandon()
+        if self._leaving is not None:
+            await asyncio.wait([self._leaving])
+
+    async def _leave(self) -> None:
+        try:
+            if self.closed is None:
+                async with asyncio.timeout(_GOODBYE):
+                    await self.call(Frame("DISCONNECT", {}))
+        except (BusError, TimeoutError):
+            pass  # it is gone already
+        finally:
+            self._end(ReceiverClosed("closed"))
+            await self._line.end()
+
+    # -- what the line tells
+
+    def heard(self, frames: Sequence[Frame]) -> None:
+        """Hand out what came."""
+        mailboxes, last = self._mailboxes, None
+        for frame in frames:
+            if frame.command == "MESSAGE":
+                mailbox = mailboxes.get(frame.headers.get("subscription", ""))
+                if mailbox is None:
+                    continue
+                mailbox.items.append(frame)
+                if mailbox is not last and last is not None:
+                    last.wake()
+                last = mailbox
+            elif frame.command == "RECEIPT":
+                self._receipts.came(frame.headers.get("receipt-id", ""))
+            elif frame.command == "ERROR":
+                self._error(frame)
+        if last is not None:
+            last.wake()
+
+    def _error(self, frame: Frame) -> None:
+        error = refusal(frame)
+        if self.fatal_errors:
+            self._end(error)
+        elif self._receipts.came(frame.headers.get("receipt-id", ""), error):
+            return
+        elif not self._receipts.doubt(Unavailable(f"in a transaction, perhaps of another message: {error}")):
+            log.warning("the server says: %s", error)
+
+    def lost(self, error: BusError) -> None:
+        """The connection is gone."""
+        self._end(error)
+        self.abandon()
+
+    def _end(self, error: BusError) -> None:
+        """The first reason stays."""
+        if self.closed is not None:
+            return
+        told = said(error)
+        lost = error if told is None else caused(Disconnected(f"the server closed the connection: {error}"), told)
+        self.closed = lost
+        self._receipts.fail(
+            lambda frame: error if told is not None and _is_blamed(frame, told) else _doubt(frame, lost)
+        )
+        for mailbox in self._mailboxes.values():
+            mailbox.end(lost)
+
+
+def _doubt(frame: Frame, lost: BusError) -> BusError:
+    return in_doubt(lost) if frame.command in ("SEND", "COMMIT") else lost
+
+
+def _is_blamed(frame: Frame, told: ServerSaid) -> bool:
+    """Whether an ERROR without an address is of this frame: it names what the frame names, or the frame is a call."""
+    if frame.command != "SEND":
+        return True
+    exchange = "amq.topic" if frame.headers["destination"].startswith("/topic/") else frame.headers["destination"]
+    return any(f"'{part}'" in told.text for part in exchange.split("/") if part)

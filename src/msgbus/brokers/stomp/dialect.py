@@ -1,0 +1,92 @@
+"""What differs between the servers: names, the headers of frames, and what each can do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from msgbus.broker import Capabilities
+from msgbus.brokers.mailbox import Mailbox
+from msgbus.brokers.stomp.codec import Frame
+from msgbus.brokers.stomp.conversation import Conversation
+from msgbus.brokers.stomp.options import StompOptions
+from msgbus.brokers.stomp.properties import Arrived
+from msgbus.clock import Clock
+from msgbus.message import Address, Outgoing, Settlement, Source
+
+Another = Callable[[], Awaitable[Conversation]]
+"""Opens a connection more."""
+
+BATCH = 1000
+LINGER = 0.002
+
+
+class Dialect(Protocol):
+    """One kind of server."""
+
+    @property
+    def together(self) -> bool:
+        """Whether it has stored what it confirms of a transaction."""
+        ...
+
+    @property
+    def makes_queues(self) -> bool:
+        """Whether a SEND or SUBSCRIBE makes the queue that is missing. Otherwise the message is dropped."""
+        ...
+
+    async def learn(self, conversation: Conversation, clock: Clock) -> None:
+        """Find out what CONNECTED does not say."""
+        ...
+
+    def capabilities(self, source: Source | None) -> Capabilities:
+        """What it can do."""
+        ...
+
+    def queue_of(self, place: Source | Address) -> str:
+        """The name of the queue of a source, or of an address that is a queue or one group."""
+        ...
+
+    def dead_of(self, queue: str) -> str:
+        """The name of the queue of its dead letters."""
+        ...
+
+    def limit(self, out: Outgoing) -> str:
+        """What of a message is more than the server takes; "" where nothing is."""
+        ...
+
+    def frame(self, out: Outgoing, now: float) -> Frame:
+        """The SEND of a message. `now`: Unix time."""
+        ...
+
+    def copy(self, queue: str, settlement: Settlement, now: float) -> Frame:
+        """The SEND of a delivery's copy to its own queue, or to that of its dead letters."""
+        ...
+
+    def arrived(self, frame: Frame) -> Arrived:
+        """A MESSAGE."""
+        ...
+
+    def subscription(self, source: Source, prefetch: int) -> Mapping[str, str]:
+        """The headers of a SUBSCRIBE."""
+        ...
+
+    async def open_inbox(self, conversation: Conversation, mailbox: Mailbox[Frame]) -> str:
+        """Subscribe to an inbox of this connection's own; the address for replies."""
+        ...
+
+    async def there(self, another: Another, clock: Clock, names: Collection[str]) -> Collection[str] | None:
+        """Which of these queues are there, and perhaps others; None where the server can't tell."""
+        ...
+
+    async def make(self, conversation: Conversation, sources: Sequence[tuple[Source, str]]) -> None:
+        """Make queues: the source, and the queue's name (its own, or that of its dead letters)."""
+        ...
+
+    def gives_back(self) -> bool:
+        """Whether NACK gives one message back to its queue."""
+        ...
+
+
+def options_of(out: Outgoing) -> StompOptions | None:
+    """The sender's own wishes."""
+    return out.native if isinstance(out.native, StompOptions) else None

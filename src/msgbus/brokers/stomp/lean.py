@@ -1,0 +1,213 @@
+"""The lean wire: an asyncio.Protocol over the codec. Many messages a wake-up, one write a turn of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from typing import cast
+
+from msgbus.brokers.stomp.codec import BEAT, Decoder, Encoder, Frame, FrameError
+from msgbus.brokers.stomp.errors import caused, connect_error
+from msgbus.brokers.stomp.settings import Target
+from msgbus.brokers.stomp.wire import Ear
+from msgbus.clock import Clock, TimerHandle
+from msgbus.errors import BusError, Disconnected, Refused
+
+_GATHER = 256 * 1024  # bytes that are written without waiting for the end of the turn
+_HIGH = 1024 * 1024  # bytes in the transport's buffer at which publishers wait
+
+
+class LeanLine(asyncio.Protocol):
+    """See wire.Line."""
+
+    def __init__(self, target: Target, host: tuple[str, int], clock: Clock) -> None:
+        self.held = False
+        self._target = target
+        self._host = host
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._ear: Ear | None = None
+        self._answer: asyncio.Future[Frame] = self._loop.create_future()
+        self._decoder = Decoder(body=max(target.options.max_bytes * 2, 1 << 24))
+        self._encoder = Encoder()
+        self._transport: asyncio.Transport | None = None
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._waiting: list[asyncio.Future[None]] = []
+        self._lost = False
+        self._heard = self._spoke = False
+        self._silent = 0
+        self._beats: dict[str, TimerHandle] = {}
+
+    # -- opening and closing
+
+    async def open(self, ear: Ear) -> Mapping[str, str]:
+        """Connect and say who we are."""
+        place = f"{self._host[0]}:{self._host[1]}"
+        try:
+            async with asyncio.timeout(self._target.options.timeout):
+                connected = await self._connect()
+        except ssl.SSLCertVerificationError as error:
+            raise Refused(f"{place}: its certificate is not trusted: {error.verify_message}") from error
+        except TimeoutError as error:
+            raise Disconnected(f"{place} did not answer in {self._target.options.timeout:g} s") from error
+        except ssl.SSLError as error:
+            raise Refused(f"{place}: no TLS connection: {error.reason or error}") from error
+        except OSError as error:
+            raise Disconnected(f"{place}: {error}") from error
+        finally:
+            self._ear = ear
+            if not self._answer.done() or self._answer.cancelled() or self._answer.exception() is not None:
+                self._lost = True
+                if self._transport is not None:
+                    self._transport.abort()
+        return connected
+
+    async def _connect(self) -> Mapping[str, str]:
+        context = self._target.context()
+        name = self._host[0] if context is not None else None
+        await self._loop.create_connection(lambda: self, *self._host, ssl=context, server_hostname=name)
+        beat = self._target.heart_beat()
+        headers = self._target.connect_headers() | {"heart-beat": f"{beat},{beat}"}
+        self.write(self.encode(Frame("CONNECT", headers)))
+        connected = (await self._answer).headers
+        self._encoder = Encoder(connected.get("version", "1.0"))
+        self._begin_beats(beat, connected.get("heart-beat", "0,0"))
+        return connected
+
+    async def end(self) -> None:
+        """Close the socket."""
+        self._flush()
+        self._stop()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _stop(self) -> None:
+        self._lost = True
+        for beat in self._beats.values():
+            beat.cancel()
+        self._release()
+
+    # -- writing
+
+    def encode(self, frame: Frame) -> bytes:
+        """A frame's bytes."""
+        return self._encoder.encode(frame)
+
+    def write(self, data: bytes) -> None:
+        """Send it in this turn of the loop."""
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(data)
+        self._out_bytes += len(data)
+        if self._out_bytes > _GATHER:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._out:
+            data = b"".join(self._out)
+            self._out.clear()
+            self._out_bytes = 0
+            self._spoke = True
+            if self._transport is not None and not self._lost:
+                self._transport.write(data)
+
+    async def writable(self) -> None:
+        """Until publishers may go on, or the connection is gone."""
+        while self.held:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        self.held = not self._lost
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has emptied."""
+        self._release()
+
+    def _release(self) -> None:
+        self.held = False
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # -- reading
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is there."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_HIGH)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand out what came."""
+        self._heard = True
+        if self._lost:
+            return
+        try:
+            frames = self._decoder.feed(data)
+        except FrameError as error:
+            wrong = Disconnected if self._answer.done() else Refused
+            self._break(caused(wrong(f"{self._target}: {error}"), error))
+            return
+        if self._ear is not None:
+            self._ear.heard(frames)
+        elif frames:
+            self._answered(frames)
+
+    def _answered(self, frames: list[Frame]) -> None:
+        """The first frame answers CONNECT; nothing else comes before we have asked for something."""
+        if self._answer.done():
+            return
+        if frames[0].command == "CONNECTED":
+            self._answer.set_result(frames[0])
+        else:
+            self._answer.set_exception(connect_error(frames[0]))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        if isinstance(exc, ssl.SSLError) and not self._answer.done():
+            self._break(caused(Refused(f"the TLS connection was refused: {exc.reason or exc}"), exc))
+            return
+        error = Disconnected(f"the connection is lost: {exc or 'closed by the other side'}")
+        self._break(caused(error, exc) if exc is not None else error)
+
+    def _break(self, error: BusError) -> None:
+        """The first reason is told."""
+        if not self._answer.done():
+            self._answer.set_exception(error)
+        if self._lost:
+            return
+        self._stop()
+        if self._transport is not None:
+            self._transport.abort()
+        if self._ear is not None:
+            self._ear.lost(error)
+
+    # -- heart-beats
+
+    def _begin_beats(self, ours: int, theirs: str) -> None:
+        """Say something as often as the server asks for; hear something as often as it promised."""
+        promised, asked = (int(part) if part.strip().isdecimal() else 0 for part in f"{theirs},0".split(",")[:2])
+        if ours and asked:
+            self._beat(max(ours, asked) / 2000)
+        if ours and promised:
+            self._listen(max(ours, promised) / 2000)
+
+    def _beat(self, half: float) -> None:
+        if not self._spoke:
+            self.write(BEAT)
+            self._flush()
+        self._spoke = False
+        self._beats["ours"] = self._clock.call_later(half, lambda: self._beat(half))
+
+    def _listen(self, half: float) -> None:
+        self._silent = 0 if self._heard else self._silent + 1
+        self._heard = False
+        if self._silent >= 4:
+            self._break(Disconnected(f"nothing heard for {4 * half:g} s: the connection is dead"))
+        else:
+            self._beats["theirs"] = self._clock.call_later(half, lambda: self._listen(half))

@@ -1,0 +1,117 @@
+"""Headers of msgbus as headers of a SEND, and those of a MESSAGE back.
+
+`correlation_id`, `reply_to` and `ce-type` have native names (JMSCorrelationID, JMSReplyTo and JMSType of a JMS
+consumer); `content-type` is called the same; all others keep their names. A header of a user's that has a name with
+a meaning in STOMP travels as `msgbus-own-NAME`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgbus import headers as h
+from msgbus.brokers.stomp.codec import Frame
+
+NATIVE = {h.CORRELATION: "correlation-id", h.REPLY_TO: "reply-to", h.TYPE: "type"}
+GROUP = "JMSXGroupID"
+DELAY = "AMQ_SCHEDULED_DELAY"
+AMQP_ID = "amqp-message-id"
+DELIVERY_COUNT = "x-delivery-count"
+
+_OWN = "msgbus-own"  # marks a message that carries headers under `msgbus-own-NAME`
+_PREFIX = "msgbus-own-"
+_COMMON = (
+    *("destination", "message-id", "subscription", "ack", "content-length", "expires", "priority", "timestamp"),
+    *("persistent", "redelivered", "receipt", "original-destination"),
+)
+"""Of most messages that come; what a copy needs of them is kept in `Arrived.native`."""
+_SERVERS = frozenset(
+    ("scheduledJobId", "amq-msg-type", "transformation", "JMSXUserID", "JMSXGroupSeq", "expiration", "receipt-id")
+)
+_RARE = _SERVERS | {DELIVERY_COUNT, GROUP, _OWN}
+
+RESERVED = frozenset(
+    [
+        *(*_COMMON, *_RARE, *NATIVE.values(), AMQP_ID, DELAY),
+        *("id", "transaction", "selector", "browser", "transformation-error", "user-id", "app-id", "userID", "login"),
+        *("passcode", "AMQ_SCHEDULED_PERIOD", "AMQ_SCHEDULED_CRON", "AMQ_SCHEDULED_REPEAT", "AMQ_SCHEDULER_ACTION"),
+        *("JMSXDeliveryCount", "durable", "auto-delete", "exclusive", "x-queue-name", "x-queue-type"),
+    ]
+)
+"""Names with a meaning in STOMP or for a server."""
+
+
+class Arrived:
+    """A message that came: the token of its delivery, and its `raw`.
+
+    `native`: the headers that STOMP and the server have written, `headers` all others. `timestamp`: Unix seconds.
+    `owner`: the receiver that may settle it.
+    """
+
+    __slots__ = ("body", "deliveries", "headers", "native", "owner", "timestamp")
+
+    def __init__(self, headers: dict[str, str], body: bytes, native: dict[str, str]) -> None:
+        self.headers = headers
+        self.body = body
+        self.native = native
+        self.timestamp: float | None = None
+        self.deliveries = 1
+        self.owner: object = None
+
+    def __repr__(self) -> str:
+        return f"Arrived({self.native.get('destination')!r}, {len(self.body)} bytes)"
+
+
+def read(frame: Frame, names: Mapping[str, str]) -> Arrived:
+    """`names`: native name -> header."""
+    headers: dict[str, str] = frame.headers  # type: ignore[assignment] # a frame that came owns its dict
+    pop = headers.pop
+    native = {name: pop(name) for name in _COMMON if name in headers}
+    arrived = Arrived(headers, frame.body, native)
+    if "timestamp" in native:
+        arrived.timestamp = _seconds(native["timestamp"])
+    for name, header in names.items():
+        if name in headers:
+            value = pop(name)
+            headers.setdefault(header, value)  # a foreign producer that writes our header means that
+    if not _RARE.isdisjoint(headers):
+        _read_rare(arrived)
+    return arrived
+
+
+def _read_rare(arrived: Arrived) -> None:
+    headers = arrived.headers
+    for name in _SERVERS.intersection(headers):
+        arrived.native[name] = headers.pop(name)
+    if DELIVERY_COUNT in headers:
+        arrived.deliveries = 1 + _number(headers.pop(DELIVERY_COUNT))
+    if GROUP in headers:
+        headers.setdefault(h.KEY, headers.pop(GROUP))
+    if _OWN in headers:
+        _give_back(headers)
+
+
+def _give_back(headers: dict[str, str]) -> None:
+    del headers[_OWN]
+    for name in [name for name in headers if name.startswith(_PREFIX)]:
+        headers[name.removeprefix(_PREFIX)] = headers.pop(name)
+
+
+def write(headers: Mapping[str, str], into: dict[str, str], names: Mapping[str, str]) -> None:
+    """Add headers to those of a SEND. `names`: header -> native name."""
+    if not RESERVED.isdisjoint(headers):
+        headers = {f"{_PREFIX}{name}" if name in RESERVED else name: value for name, value in headers.items()}
+        into[_OWN] = "1"
+    get = names.get
+    for name, value in headers.items():
+        into[get(name, name)] = value
+
+
+def _seconds(text: str) -> float | None:
+    """ActiveMQ writes milliseconds, RabbitMQ the seconds of AMQP."""
+    number = _number(text)
+    return number / 1000 if number > 100_000_000_000 else float(number) or None
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 16 else 0

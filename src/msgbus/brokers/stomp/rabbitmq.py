@@ -1,0 +1,189 @@
+"""RabbitMQ's STOMP plugin (https://www.rabbitmq.com/docs/stomp).
+
+Topic NAME -> routing key NAME of the exchange amq.topic. Group G of it -> queue NAME.G, bound. Queue NAME -> queue
+NAME. Dead letters -> queue QUEUE.dead.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+
+from msgbus import headers as h
+from msgbus.broker import Capabilities
+from msgbus.brokers.mailbox import Mailbox
+from msgbus.brokers.stomp.codec import Frame
+from msgbus.brokers.stomp.conversation import Conversation
+from msgbus.brokers.stomp.dialect import BATCH, LINGER, Another, options_of
+from msgbus.brokers.stomp.errors import said
+from msgbus.brokers.stomp.properties import AMQP_ID, NATIVE, Arrived, read, write
+from msgbus.brokers.stomp.settings import Options
+from msgbus.clock import Clock
+from msgbus.errors import BusError
+from msgbus.message import Act, Address, Outgoing, Settlement, Source
+
+_WRITE = {**NATIVE, h.ID: AMQP_ID}
+_READ = {native: header for header, native in _WRITE.items()}
+_REPLY = "/reply-queue/"  # written before the reply_to of AMQP where a MESSAGE shows it
+
+
+class RabbitMq:
+    """See dialect.Dialect."""
+
+    together = False  # the receipt of a COMMIT is no publisher confirm
+    makes_queues = False
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._counts = options.queue_type == "quorum"
+
+    async def learn(self, conversation: Conversation, clock: Clock) -> None:
+        """CONNECTED says it all."""
+
+    def capabilities(self, source: Source | None) -> Capabilities:
+        """No order: the plugin of 3.10 can't make a queue with a single active consumer. No delays."""
+        return Capabilities(
+            send_batch=BATCH,
+            send_slots=4,
+            send_order="connection",
+            message_bytes=self._options.max_bytes,
+            binary=True,
+            expiry=True,
+            receive_batch=BATCH,
+            lease_max=self._options.consumer_timeout,
+            counts_deliveries=self._counts,
+            settle_batch=BATCH,
+            settle_slots=4,
+            settle_linger=LINGER,
+            dead_letters=True,
+            fanout=True,
+            queues=True,
+            reply=True,
+        )
+
+    def gives_back(self) -> bool:
+        """NACK is basic.nack with requeue."""
+        return True
+
+    # -- names
+
+    def queue_of(self, place: Source | Address) -> str:
+        """The queue's name."""
+        return f"{place.name}.{place.group}" if place.kind == "topic" else place.name
+
+    def dead_of(self, queue: str) -> str:
+        """Where its dead letters are."""
+        return f"{queue}.dead"
+
+    def _destination(self, address: Address) -> str:
+        kind, name, group = address
+        if kind == "topic" and not group:
+            return f"/topic/{name}"
+        if kind == "reply":
+            return name if name.startswith("/") else _REPLY + name
+        return f"/amq/queue/{self.queue_of(address)}"
+
+    # -- messages
+
+    def limit(self, out: Outgoing) -> str:
+        """None that matters: names of headers have 255 bytes in AMQP."""
+        long = next((name for name in out.headers if len(name) > 60 and len(name.encode()) > 255), None)
+        return "" if long is None else f"the header name {long[:40]!r}... is longer than 255 bytes"
+
+    def frame(self, out: Outgoing, now: float) -> Frame:
+        """The SEND of a message."""
+        headers = {"destination": self._destination(out.address), "persistent": "true", "timestamp": str(int(now))}
+        if out.expires_at is not None and h.REPLY_TO not in out.headers:
+            headers["expiration"] = str(max(0, int((out.expires_at - now) * 1000)))
+        options = options_of(out)
+        if options is not None:
+            if options.priority is not None:
+                headers["priority"] = str(options.priority)
+            if not options.persistent:
+                headers["persistent"] = "false"
+            headers.update(options.headers)
+        self._write(out.headers, headers)
+        return Frame("SEND", headers, out.body)
+
+    def copy(self, queue: str, settlement: Settlement, now: float) -> Frame:
+        """The SEND of a copy."""
+        arrived: Arrived = settlement.delivery.token
+        place = self.dead_of(queue) if settlement.act is Act.DEAD else queue
+        headers = {"destination": f"/amq/queue/{place}", "persistent": "true", "timestamp": str(int(now))}
+        if "priority" in arrived.native:
+            headers["priority"] = arrived.native["priority"]
+        self._write({**arrived.headers, **(settlement.headers or {})}, headers)
+        return Frame("SEND", headers, arrived.body)
+
+    @staticmethod
+    def _write(headers: Mapping[str, str], into: dict[str, str]) -> None:
+        write(headers, into, _WRITE)
+        if "reply-to" in into:  # as a consumer over AMQP needs it
+            into["reply-to"] = into["reply-to"].removeprefix(_REPLY)
+        for name in [name for name in into if name.startswith(("x-death", "x-first-death-", "x-last-death-"))]:
+            del into[name]  # of an earlier life: the server would believe it
+
+    def arrived(self, frame: Frame) -> Arrived:
+        """A MESSAGE."""
+        arrived = read(frame, _READ)
+        if not self._counts:
+            arrived.deliveries = 1
+        return arrived
+
+    def subscription(self, source: Source, prefetch: int) -> Mapping[str, str]:
+        """Each message is acknowledged by itself. A missing queue is an error, and not made."""
+        return {
+            "destination": f"/amq/queue/{self.queue_of(source)}",
+            "ack": "client-individual",
+            "prefetch-count": str(min(prefetch, 65_535)),
+        }
+
+    # -- reply inboxes
+
+    async def open_inbox(self, conversation: Conversation, mailbox: Mailbox[Frame]) -> str:
+        """An exclusive queue with a name of its own, which responders over AMQP reach too."""
+        name = f"msgbus.reply.{uuid.uuid4().hex}"
+        headers = {"destination": f"/exchange/amq.direct/{name}", "x-queue-name": name, "ack": "auto"}
+        await conversation.subscribe("inbox", {**headers, "exclusive": "true", "auto-delete": "true"}, mailbox)
+        return _REPLY + name
+
+    # -- topology
+
+    async def there(self, another: Another, clock: Clock, names: Collection[str]) -> Collection[str]:
+        """Ask for each as a queue of one connection: of one that is there, the server says that it differs.
+
+        The plugin has no other way to ask without taking messages. Where there was none, there is one for as long as
+        the question takes.
+        """
+        return [name for name in names if await _differs(await another(), name)]
+
+    async def make(self, conversation: Conversation, sources: Sequence[tuple[Source, str]]) -> None:
+        """The subscription of a durable queue makes the queue and its binding, which stay when it ends."""
+        for number, (source, queue) in enumerate(sources):
+            own = queue == self.queue_of(source)
+            headers = {"durable": "true", "auto-delete": "false", "exclusive": "false", "ack": "client-individual"}
+            if self._options.queue_type == "quorum":
+                headers["x-queue-type"] = "quorum"
+            if own:
+                headers |= {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self.dead_of(queue)}
+            bound = own and source.kind == "topic"
+            headers |= (
+                {"destination": f"/topic/{source.name}", "x-queue-name": queue}
+                if bound
+                else {"destination": f"/queue/{queue}"}
+            )
+            await conversation.subscribe(f"make-{number}", headers, None)
+
+
+async def _differs(conversation: Conversation, name: str) -> bool:
+    headers = {"destination": f"/exchange/amq.direct/msgbus.probe.{uuid.uuid4().hex}", "x-queue-name": name}
+    try:
+        await conversation.subscribe("probe", {**headers, "ack": "client-individual"}, None)
+    except BusError as error:
+        told = said(error)
+        if told is None or not any(word in told.text for word in ("PRECONDITION_FAILED", "RESOURCE_LOCKED")):
+            raise
+        return True
+    finally:
+        conversation.abandon()
+    return False

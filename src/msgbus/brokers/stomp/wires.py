@@ -1,0 +1,107 @@
+"""The connections of one broker: one publishes, and every receiver has its own; each to the first host that answers.
+
+A receiver's connection is to STOMP what a channel is to AMQP: its end gives everything unsettled back, in order, and
+an ERROR that closes it hurts nobody else. A server that makes publishers wait stops reading from their connection
+alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from msgbus.broker import Status
+from msgbus.brokers.stomp.conversation import Conversation
+from msgbus.brokers.stomp.lean import LeanLine
+from msgbus.brokers.stomp.settings import Target
+from msgbus.brokers.stomp.wire import Line
+from msgbus.clock import Clock
+from msgbus.errors import BusError, Disconnected, Refused, Unavailable
+
+Greet = Callable[[Conversation], Awaitable[None]]
+
+
+class Wires:
+    """Opens, opens again, and says how they are. `greet` is called with each new publishing connection."""
+
+    def __init__(self, target: Target, clock: Clock, greet: Greet) -> None:
+        self._target = target
+        self._clock = clock
+        self._greet = greet
+        self._publishing: Conversation | None = None
+        self._opening = asyncio.Lock()
+        self._last = 0  # the host that answered last
+
+    async def open(self) -> None:
+        """Open the publishing connection, if it is not."""
+        async with self._opening:
+            if self._publishing is None or self._publishing.closed is not None:
+                if self._publishing is not None:
+                    await self._publishing.close()
+                self._publishing = None
+                conversation = await self._connect()
+                try:
+                    await self._greet(conversation)
+                except BaseException:
+                    conversation.abandon()
+                    raise
+                self._publishing = conversation
+
+    async def close(self) -> None:
+        """Close it; the connections of receivers end with them."""
+        publishing, self._publishing = self._publishing, None
+        if publishing is not None:
+            await publishing.close()
+
+    def status(self) -> Status:
+        """Of the publishing connection."""
+        publishing = self._publishing
+        if publishing is None:
+            return Status(False, reason=f"{self._target}: not connected")
+        if publishing.closed is not None:
+            return Status(False, reason=f"{self._target}: {publishing.closed}")
+        if publishing.held:
+            return Status(True, blocked=True, reason=f"{self._target} does not take what is written")
+        return Status(True)
+
+    def publishing(self) -> Conversation:
+        """The connection that publishes. Raises Disconnected."""
+        publishing = self._publishing
+        if publishing is None:
+            raise Disconnected(f"{self._target}: not connected")
+        if publishing.closed is not None:
+            raise Disconnected(f"{self._target}: {publishing.closed}") from publishing.closed
+        return publishing
+
+    async def another(self) -> Conversation:
+        """A connection more. Raises Disconnected only where the publishing one is gone too."""
+        self.publishing()
+        try:
+            return await self._connect()
+        except Disconnected as error:
+            self.publishing()
+            raise Unavailable(f"no other connection: {error}") from error
+
+    async def _connect(self) -> Conversation:
+        """To the host that answered last, else to the next ones in turn."""
+        hosts, error = self._target.hosts, None
+        for step in range(len(hosts)):
+            place = (self._last + step) % len(hosts)
+            conversation = Conversation(self._line(hosts[place]))
+            try:
+                await conversation.open()
+            except Refused:
+                raise
+            except BusError as failed:
+                error = failed
+            else:
+                self._last = place
+                return conversation
+        raise error or Disconnected(f"{self._target}: no host")
+
+    def _line(self, host: tuple[str, int]) -> Line:
+        if self._target.options.client == "stomp.py":
+            from msgbus.brokers.stomp.client import ClientLine  # noqa: PLC0415 - the lean wire needs no stomp.py
+
+            return ClientLine(self._target, host, self._clock)
+        return LeanLine(self._target, host, self._clock)

@@ -1,0 +1,71 @@
+"""What URLs of message brokers have in common: several hosts, typed options, the files of TLS."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from msgbus.errors import ConfigError
+
+T = TypeVar("T")
+Hosts = tuple[tuple[str, int], ...]
+
+
+def hosts_of(url: str, port: int) -> Hosts:
+    """(host, port) of each of `HOST[:PORT][,HOST[:PORT]...]`, tried in turn. Raises ConfigError."""
+    places = urlsplit(url).netloc.rpartition("@")[2]
+    return tuple(_host(place, port) for place in (places or "localhost").split(","))
+
+
+def account_of(url: str, default: tuple[str, str]) -> tuple[str, str]:
+    """User and password."""
+    account, _, _ = urlsplit(url).netloc.rpartition("@")
+    user, _, password = account.partition(":")
+    return (unquote(user), unquote(password)) if account else default
+
+
+def options_of(url: str, defaults: T, choices: Mapping[str, Sequence[str]], least: Mapping[str, float]) -> T:
+    """The dataclass `defaults` with what follows the `?`, each of its default's type. Raises ConfigError."""
+    parts = urlsplit(url)
+    known = {field.name for field in fields(defaults)}  # type: ignore[arg-type]
+    for name, text in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in known:
+            raise ConfigError(f"{parts.scheme}: no option {name!r}; there are {', '.join(sorted(known))}")
+        value = _value(f"{parts.scheme}: {name}={text!r}", text, getattr(defaults, name), choices.get(name, ()))
+        if name in least and not value >= least[name]:
+            raise ConfigError(f"{parts.scheme}: {name}={text!r}, allowed are {least[name]} and more")
+        defaults = replace(defaults, **{name: value})  # type: ignore[type-var]
+    return defaults
+
+
+def tls_context(where: str, ca: str, cert: str, key: str) -> ssl.SSLContext:
+    """The server's certificate and name are always checked; `ca`, `cert` and `key` are PEM files or ""."""
+    if key and not cert:
+        raise ConfigError(f"{where}: key= needs cert=")
+    try:
+        context = ssl.create_default_context(cafile=ca or None)
+        if cert:
+            context.load_cert_chain(cert, key or None)
+    except OSError as error:
+        raise ConfigError(f"{where}: can't read the certificates of ?ca=, ?cert= and ?key=: {error}") from error
+    return context
+
+
+def _host(place: str, port: int) -> tuple[str, int]:
+    try:
+        one = urlsplit(f"//{place}")
+        return one.hostname or "localhost", one.port or port
+    except ValueError as error:
+        raise ConfigError(f"{place!r} is no host:port: {error}") from error
+
+
+def _value(what: str, text: str, default: Any, choices: Sequence[str]) -> Any:
+    if choices and text not in choices:
+        raise ConfigError(f"{what}, allowed are {', '.join(choices)}")
+    try:
+        return type(default)(text)
+    except ValueError as error:
+        raise ConfigError(f"{what} is no {type(default).__name__}") from error

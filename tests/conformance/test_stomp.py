@@ -1,0 +1,125 @@
+"""ActiveMQ, and RabbitMQ's STOMP plugin, in the shared suite over both wires."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import ClassVar
+
+import pytest
+from tests.amqp.crash import written
+from tests.servers import Handle, Proxy, Server
+
+from msgbus import brokers
+from msgbus.brokers.stomp import StompBroker
+from msgbus.clock import Clock
+from msgbus.testing.conformance import BrokerSuite, Harness
+
+
+class WatchedBroker(StompBroker):
+    """Known to the harness, which waits until each has noticed a cut."""
+
+    opened: ClassVar[list[WatchedBroker]] = []
+
+    def __init__(self, url: str, *, clock: Clock) -> None:
+        super().__init__(url.removeprefix("watched-"), clock=clock)
+        self.connects = 0
+        self.opened.append(self)
+
+    async def connect(self) -> None:
+        await super().connect()
+        self.connects += 1
+
+
+class StompHarness(Harness):
+    """The session's server, behind a proxy that can be cut."""
+
+    quiet = 0.15
+    delay = 0.5
+
+    def __init__(self, proxy: Proxy, client: str, server: Server | None = None) -> None:
+        self._proxy = proxy
+        self._server = server
+        self.url = f"watched-{proxy.url}?client={client}&max_bytes=1048576"
+
+    async def cut(self) -> None:
+        """Both ends are gone when it returns, and every client knows."""
+        connected = [(broker, broker.connects) for broker in WatchedBroker.opened if broker.status().connected]
+        self._proxy.cut()
+        end = time.monotonic() + self.patience
+        while any(broker.status().connected and broker.connects == before for broker, before in connected):
+            assert time.monotonic() < end
+            await asyncio.sleep(0.01)
+
+
+class ActiveMqHarness(StompHarness):
+    """ActiveMQ."""
+
+    patience = 20.0  # its scheduler may be late, and a second of a busy machine
+
+    async def restart(self) -> None:
+        """kill -9, and up again on the same data."""
+        assert self._server is not None
+        self._server.kill()
+        await self._server.restart_async()
+
+
+class RabbitMqHarness(StompHarness):
+    """RabbitMQ."""
+
+    patience = 20.0
+    wrong: ClassVar = {
+        "test_a_message_that_kills_its_consumers_is_dead_in_the_end": "STOMP can't set the queue's x-delivery-limit"
+    }
+
+    async def restart(self) -> None:
+        """kill -9, and up again on the same data."""
+        assert self._server is not None
+        await written(self._server)
+        self._server.kill()
+        await self._server.restart_async()
+
+
+class StompSuite(BrokerSuite):
+    """One client on one server over the shared suite."""
+
+    client: ClassVar[str]
+    server: ClassVar[str]
+    kind: ClassVar[type[StompHarness]]
+
+    @pytest.fixture
+    async def harness(
+        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[StompHarness]:
+        monkeypatch.setitem(brokers.BUILT_IN, "watched-stomp", (__name__, "WatchedBroker", ""))
+        private = request.function.__name__ == "test_messages_survive_a_restart_of_the_server"
+        start = request.getfixturevalue("start_private") if private else None
+        server: Handle = start(self.server) if start else request.getfixturevalue(self.server)
+        async with Proxy(server.url_of("stomp")) as proxy:
+            yield self.kind(proxy, self.client, server if isinstance(server, Server) else None)
+        WatchedBroker.opened.clear()
+
+
+class TestLeanActiveMq(StompSuite):
+    """`?client=lean`, the default."""
+
+    client, server, kind = "lean", "activemq", ActiveMqHarness
+
+
+class TestLeanRabbitMq(StompSuite):
+    """`?client=lean` on RabbitMQ's plugin."""
+
+    client, server, kind = "lean", "rabbitmq", RabbitMqHarness
+
+
+class TestClientActiveMq(StompSuite):
+    """`?client=stomp.py`."""
+
+    client, server, kind = "stomp.py", "activemq", ActiveMqHarness
+
+
+class TestClientRabbitMq(StompSuite):
+    """`?client=stomp.py` on RabbitMQ's plugin."""
+
+    client, server, kind = "stomp.py", "rabbitmq", RabbitMqHarness
