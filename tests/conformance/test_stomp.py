@@ -35,7 +35,7 @@ class WatchedBroker(StompBroker):
 class StompHarness(Harness):
     """The session's server, behind a proxy that can be cut."""
 
-    quiet = 0.15
+    quiet = 0.08
     delay = 0.5
 
     def __init__(self, proxy: Proxy, client: str, server: Server | None = None) -> None:

@@ -80,6 +80,7 @@ class ClientLine:
         target = self._target
         target.context()  # raises ConfigError for files that can't be read
         self._connection.connect(target.user or None, target.password or None, wait=True)
+        self._transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # we gather by ourselves
 
     async def _refusal(self, place: str, error: Exception) -> BusError:
         """stomp.py says that it failed, and not why."""

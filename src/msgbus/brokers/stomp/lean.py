@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Mapping
 from typing import cast
@@ -16,6 +17,10 @@ from msgbus.errors import BusError, Disconnected, Refused
 
 _GATHER = 256 * 1024  # bytes that are written without waiting for the end of the turn
 _HIGH = 1024 * 1024  # bytes in the transport's buffer at which publishers wait
+_FEW = 4096  # bytes
+_QUICK = getattr(socket, "TCP_QUICKACK", None)
+"""ActiveMQ leaves Nagle's algorithm on: after a small frame it waits for the acknowledgement of TCP, which Linux would
+delay by 40 ms where nothing is to be sent."""
 
 
 class LeanLine(asyncio.Protocol):
@@ -32,6 +37,7 @@ class LeanLine(asyncio.Protocol):
         self._decoder = Decoder(body=max(target.options.max_bytes * 2, 1 << 24))
         self._encoder = Encoder()
         self._transport: asyncio.Transport | None = None
+        self._socket: socket.socket | None = None
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._waiting: list[asyncio.Future[None]] = []
@@ -141,12 +147,15 @@ class LeanLine(asyncio.Protocol):
         """The socket is there."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_HIGH)
+        self._socket = transport.get_extra_info("socket")
 
     def data_received(self, data: bytes) -> None:
         """Hand out what came."""
         self._heard = True
         if self._lost:
             return
+        if len(data) < _FEW and self._socket is not None and _QUICK is not None:
+            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK, 1)  # it holds for a moment only
         try:
             frames = self._decoder.feed(data)
         except FrameError as error:
