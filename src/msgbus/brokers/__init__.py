@@ -21,6 +21,8 @@ BUILT_IN = {
     "amqp": ("msgbus.brokers.amqp", "AmqpBroker", "amqp"),
     "amqps": ("msgbus.brokers.amqp", "AmqpBroker", "amqp"),
     "kinesis": ("msgbus.brokers.kinesis", "KinesisBroker", "aws"),
+    "stomp": ("msgbus.brokers.stomp", "StompBroker", "stomp"),
+    "stomp+ssl": ("msgbus.brokers.stomp", "StompBroker", "stomp"),
 }
 """Scheme -> module, class, and the extra that installs what it needs.
 
