@@ -119,8 +119,8 @@ class ActiveMq:
     def frame(self, out: Outgoing, now: float) -> Frame:
         """The SEND of a message."""
         headers = {"destination": self._destination(out.address), "persistent": "true"}
-        if out.key:
-            headers[GROUP] = out.key
+        if out.lane:  # of ordered targets alone: a group waits for its one consumer, however slow
+            headers[GROUP] = out.lane
         if out.delay > 0:
             headers[DELAY] = str(math.ceil(out.delay * 1000))
         if out.expires_at is not None and h.REPLY_TO not in out.headers:
@@ -151,8 +151,6 @@ class ActiveMq:
             headers["expires"] = str(max(1, int(expires) - int(delay * 1000)))
         if native.get("priority", "4") != "4":
             headers["priority"] = native["priority"]
-        if arrived.headers.get(h.KEY):
-            headers[GROUP] = arrived.headers[h.KEY]
         if arrived.body and "content-length" not in native:  # a JMS TextMessage stays one
             headers["amq-msg-type"] = "text"
         write({**arrived.headers, **(settlement.headers or {})}, headers, NATIVE)

@@ -195,8 +195,10 @@ class ClientLine:
             self.on_message(frame)
 
     def on_disconnected(self) -> None:
-        """The socket is gone."""
+        """The socket is gone, or silent."""
         self._tell(self._break, None)
+
+    on_heartbeat_timeout = on_disconnected
 
     def _tell(self, what: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know
