@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from tests.conftest import OpenScripted
 from tests.models import LINE, ORDERED, ORDERS, PRICES, WORK, Ask, Order, Price
 from tests.scripted import PLAIN, HandClock, consuming, delivery
 
-from msgbus import Bus, ConfigError, Limits, Retry, Select, Settings, Start, Topic
+from msgbus import Bus, ConfigError, Limits, Message, Retry, Select, Settings, Start, Topic
+from msgbus.claim import DirectoryStore
+from msgbus.errors import RegistrationError
 from msgbus.message import Source
 
 REMEDY = "route it to another broker with MSGBUS_ROUTES"
@@ -150,3 +155,71 @@ async def test_replay_from_the_oldest_on_the_embedded_broker(clock: HandClock) -
             await bus.publish(ORDERS, Order(order_id="after"))
             await clock.until(lambda: len(seen) == 2)
     assert seen == ["before", "after"]
+
+
+class Country(Enum):
+    FRANCE = "fr"
+    ITALY = "it"
+
+
+class Sale(BaseModel):
+    country: Country
+    online: bool = False
+
+
+SALES = Topic("sales", Sale)
+FRENCH = Select(fields={"country": [Country.FRANCE], "online": [True]})
+
+
+async def test_a_filter_on_the_payload(clock: HandClock) -> None:
+    bus = Bus(clock=clock)
+    single: list[Sale] = []
+    batches: list[Sale] = []
+
+    @bus.subscriber(SALES, group="single", select=FRENCH)
+    async def one(sale: Message[Sale]) -> None:
+        single.append(sale.payload)
+
+    @bus.subscriber(SALES, group="batches", select=FRENCH)
+    async def many(sales: list[Sale]) -> None:
+        batches.extend(sales)
+
+    async with consuming(bus, clock):
+        sales = [Sale(country=country, online=online) for country in Country for online in (False, True)]
+        await bus.publish_many(SALES, sales)
+        await clock.until(lambda: sum(consumer.plan.stats.handled for consumer in bus.consumers) == 8)
+        assert [consumer.plan.stats.skipped for consumer in bus.consumers] == [3, 3]
+    assert single == batches == [Sale(country=Country.FRANCE, online=True)]
+
+
+def test_a_broker_is_told_of_it_as_json_has_it() -> None:
+    bus = Bus()
+    bus.subscriber(SALES, group="g", select=FRENCH)(handle_sale)
+    ((source, _),) = bus.sources()
+    assert source.fields == (("country", ("fr",)), ("online", (True,)))
+
+
+def test_a_broker_is_not_told_where_bodies_may_be_in_a_store(tmp_path: Path) -> None:
+    bus = Bus(store=DirectoryStore(tmp_path))
+    bus.subscriber(SALES, group="g", select=FRENCH)(handle_sale)
+    ((source, _),) = bus.sources()
+    assert source.fields == ()
+
+
+async def handle_sale(sale: Sale) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("topic", "fields", "said"),
+    [
+        (SALES, {"land": ["fr"]}, r"select.fields names 'land', Sale has \['country', 'online'\]"),
+        (Topic("any", dict[str, str]), {"a": ["b"]}, "names 'a', dict has no declared fields"),
+        (SALES, {"country": "fr"}, "give a list of text, whole numbers, booleans or None"),
+        (SALES, {"country": [1.5]}, "give a list of text, whole numbers, booleans or None"),
+    ],
+)
+def test_a_filter_on_what_the_payload_has_not_is_refused(
+    topic: Topic[Any], fields: dict[str, list[object]], said: str
+) -> None:
+    with pytest.raises(RegistrationError, match=said):
+        Bus().subscriber(topic, group="g", select=Select(fields=fields))

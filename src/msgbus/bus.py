@@ -350,7 +350,7 @@ class Bus(Router):
         return consumers
 
     def _plan(self, members: Sequence[Registration], link: Link) -> Plan:
-        source = source_of(members, self.settings.prefix)
+        source = self._source(members)
         capabilities = link.broker.capabilities(source)
         check(source, members[0].options, capabilities, link.name)
         plan = plan_of(
@@ -396,7 +396,10 @@ class Bus(Router):
 
     def sources(self) -> list[tuple[Source, list[Registration]]]:
         """What the decorated handlers read, with the names that the settings give."""
-        return [(source_of(m, self.settings.prefix), m) for m in group_by_place(self.registrations)]
+        return [(self._source(members), members) for members in group_by_place(self.registrations)]
+
+    def _source(self, members: Sequence[Registration]) -> Source:
+        return source_of(members, self.settings.prefix, has_store=self._store is not None)
 
 
 def _own_hook(members: Sequence[Registration]) -> tuple[OnDead, ...]:

@@ -47,8 +47,9 @@ class Start:
 class Source:
     """What a receiver reads, as plain data.
 
-    `ordered` demands order per key. `filter` maps a header (or type attribute) to the values let through, where
-    the broker can filter. Empty `group`: a queue or a reply inbox.
+    `ordered` demands order per key. `filter` maps a header (or type attribute) to the values let through, `fields`
+    a member of a JSON body to its; a broker may filter on either, and let more through: the core looks again. Empty
+    `group`: a queue or a reply inbox.
     """
 
     kind: Kind
@@ -57,6 +58,7 @@ class Source:
     ordered: bool = False
     start: Start | None = None
     filter: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    fields: tuple[tuple[str, tuple[str | int | bool | None, ...]], ...] = ()
 
     @property
     def address(self) -> Address:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, cast
 
 from fast_depends import Provider
 
@@ -19,8 +19,8 @@ from msgbus.middleware import Handle, HandleBatch
 from msgbus.options import Failed, OnDead, Options
 from msgbus.plan import Plan, Stats
 from msgbus.policy import Policy
-from msgbus.router import Registration
-from msgbus.topic import Rpc, Topic, type_name
+from msgbus.router import Registration, plain
+from msgbus.topic import Rpc, Topic, field_getter, type_name
 
 _NATIVE_MARGIN = 10  # the broker's own crash-loop cap lies this much above ours: ours writes the better dead letter
 
@@ -33,8 +33,11 @@ def group_by_place(registrations: Sequence[Registration]) -> list[list[Registrat
     return list(places.values())
 
 
-def source_of(members: Sequence[Registration], prefix: str) -> Source:
-    """What the receiver of these registrations reads."""
+def source_of(members: Sequence[Registration], prefix: str, *, has_store: bool) -> Source:
+    """What the receiver of these registrations reads.
+
+    `has_store`: a body may be a pointer, which no broker can look into.
+    """
     first = members[0]
     where = dict(first.select.where or {})
     target = first.target
@@ -47,7 +50,14 @@ def source_of(members: Sequence[Registration], prefix: str) -> Source:
         ordered=not isinstance(target, Rpc) and target.ordered,
         start=first.select.start,
         filter=tuple((name, tuple(values)) for name, values in where.items()),
+        fields=() if has_store or "json" not in target.codec.content_type else _plain_fields(first.select.fields),
     )
+
+
+def _plain_fields(
+    fields: Mapping[str, Sequence[object]] | None,
+) -> tuple[tuple[str, tuple[str | int | bool | None, ...]], ...]:
+    return tuple((name, tuple(cast(Any, plain(value)) for value in values)) for name, values in (fields or {}).items())
 
 
 def topology_of(source: Source, policy: Policy, options: Options) -> list[Part]:
@@ -116,14 +126,14 @@ def plan_of(
         stats=stats,
     )
     if batch:
-        plan.handle_batch = _batch_handler(members[0], provider)
+        plan.handle_batch = _batch_handler(members[0], provider, stats)
     return plan
 
 
 def _handler(members: Sequence[Registration], provider: Provider, stats: Stats) -> Handle:
     if len(members) == 1 and not _is_narrowed(members[0]):
-        return _single(members[0], provider)
-    by_type = {type_name(m.target.type): _single(m, provider) for m in members if isinstance(m.target, Topic)}
+        return _single(members[0], provider, stats)
+    by_type = {type_name(m.target.type): _single(m, provider, stats) for m in members if isinstance(m.target, Topic)}
 
     async def handle(delivery: Delivery) -> None:
         _open_foreign(delivery)
@@ -169,12 +179,36 @@ def _is_narrowed(registration: Registration) -> bool:
     return isinstance(registration.target, Topic) and registration.target.narrowed
 
 
-def _single(registration: Registration, provider: Provider) -> Handle:
+def _single(registration: Registration, provider: Provider, stats: Stats) -> Handle:
     """Plain functions that return the user's coroutine: one coroutine less a message."""
     call, decode = _parts(registration, provider)
+    if registration.select.fields:
+        return _choosing(registration, call, decode, stats)
     if registration.bound.wants_message:
         return lambda delivery: call(Message(decode(delivery), delivery))
     return lambda delivery: call(decode(delivery))
+
+
+def _choosing(
+    registration: Registration, call: Callable[[Any], Awaitable[Any]], decode: Decode, stats: Stats
+) -> Handle:
+    chosen, wants_message = _chooser(registration), registration.bound.wants_message
+
+    async def choose(delivery: Delivery) -> None:
+        payload = decode(delivery)
+        if chosen(payload):
+            await call(Message(payload, delivery) if wants_message else payload)
+        else:
+            stats.skipped += 1
+
+    return choose
+
+
+def _chooser(registration: Registration) -> Callable[[Any], bool]:
+    """Whether a payload has the values that `select.fields` lets through."""
+    type_ = cast(Topic[Any], registration.target).type
+    wanted = [(field_getter(type_, name), values) for name, values in (registration.select.fields or {}).items()]
+    return lambda payload: all(get(payload) in values for get, values in wanted)
 
 
 def _parts(registration: Registration, provider: Provider) -> tuple[Callable[[Any], Awaitable[Any]], Decode]:
@@ -184,8 +218,9 @@ def _parts(registration: Registration, provider: Provider) -> tuple[Callable[[An
     return registration.bound.with_dependencies(provider), decoder(repr(target), type_, codec)
 
 
-def _batch_handler(registration: Registration, provider: Provider) -> HandleBatch:
+def _batch_handler(registration: Registration, provider: Provider, stats: Stats) -> HandleBatch:
     call, decode = _parts(registration, provider)
+    chosen = _chooser(registration) if registration.select.fields else None
     wants_message = registration.bound.wants_message
 
     async def handle(batch: Sequence[Delivery]) -> Sequence[Exception | None]:
@@ -197,6 +232,9 @@ def _batch_handler(registration: Registration, provider: Provider) -> HandleBatc
                 payload = decode(delivery)
             except Exception as error:  # this entry alone is bad
                 results[place] = error
+                continue
+            if chosen is not None and not chosen(payload):
+                stats.skipped += 1
                 continue
             places.append(place)
             payloads.append(Message(payload, delivery) if wants_message else payload)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from types import NoneType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from msgbus.dispatch import Bound, bind
 from msgbus.errors import ConfigError, RegistrationError
 from msgbus.message import Kind, Message, Start
 from msgbus.options import Batch, Failed, Lease, Limits, Options, Retry
-from msgbus.topic import Queue, Rpc, Topic, checked_name
+from msgbus.topic import Queue, Rpc, Topic, checked_name, field_names, type_name, union_members
 
 T = TypeVar("T")
 Request = TypeVar("Request")
@@ -25,11 +27,14 @@ class Select:
     """Which messages of a topic a group gets.
 
     `start`: where a new group begins, on brokers with replay. `where`: header -> the values let through; name the
-    headers in `Topic(filter_on=...)`. Refused at start where the broker can't filter.
+    headers in `Topic(filter_on=...)`. `fields`: field of the payload -> the values let through: text, whole numbers,
+    booleans, None, or members of an Enum of such. The broker filters where it can, the core what is left: what is
+    not let through is skipped, and no handler sees it.
     """
 
     start: Start | None = None
     where: Mapping[str, Sequence[str]] | None = None
+    fields: Mapping[str, Sequence[object]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +123,7 @@ class Router:
         _expect(topic, Topic, "subscriber")
         checked_name(group, f"{topic!r}: group")
         _check_select(topic, select)
+        _check_fields(topic, select)
         options = Options.of(retry=retry, limits=limits, lease=lease, batch=batch)
         return Subscribe(lambda function: self._add(topic, topic.type, group, function, options, select))
 
@@ -188,6 +194,26 @@ def _check_select(topic: Topic[Any], select: Select | None) -> None:
     unknown = [name for name in (select.where or {}) if name not in topic.filter_on] if select else []
     if unknown:
         raise RegistrationError(f"{topic!r}: select.where names {unknown}; name them in Topic(filter_on=...) too")
+
+
+def _check_fields(topic: Topic[Any], select: Select | None) -> None:
+    """Against the declared type, so that a misspelt field is told here rather than by silence."""
+    for field, values in ((select.fields if select else None) or {}).items():
+        for member in union_members(topic.type):
+            known = field_names(member)
+            if known is None or field not in known:
+                has = "has no declared fields" if known is None else f"has {sorted(known)}"
+                raise RegistrationError(f"{topic!r}: select.fields names {field!r}, {type_name(member)} {has}")
+        wrong = [value for value in values if not isinstance(plain(value), (str, int, NoneType))]
+        if isinstance(values, str) or wrong:
+            raise RegistrationError(
+                f"{topic!r}: select.fields[{field!r}]={values!r}: give a list of text, whole numbers, booleans or None"
+            )
+
+
+def plain(value: object) -> object:
+    """A value of a field as JSON has it: that of a member of an Enum."""
+    return value.value if isinstance(value, Enum) else value
 
 
 def _check_carried(target: Topic[Any] | Queue[Any] | Rpc[Any, Any], *types: Any) -> None:

@@ -146,14 +146,19 @@ def key_getter(what: str, type_: Any, key: KeyOf | None) -> Callable[[Any], str]
         fields = field_names(member)
         if fields is not None and key not in fields:
             raise RegistrationError(f"{what}: key={key!r} is no field of {type_name(member)}; it has {sorted(fields)}")
-    of_dict = all(is_typeddict(member) for member in union_members(type_))
-    get = operator.itemgetter(key) if of_dict else operator.attrgetter(key)
+    get = field_getter(type_, key)
 
     def key_of(payload: Any) -> str:
         value = get(payload)
         return value if value.__class__ is str else str(value)
 
     return key_of
+
+
+def field_getter(type_: Any, field: str) -> Callable[[Any], Any]:
+    """A function from payload to the value of one of its fields."""
+    of_dict = all(is_typeddict(member) for member in union_members(type_))
+    return operator.itemgetter(field) if of_dict else operator.attrgetter(field)
 
 
 def field_names(type_: Any) -> set[str] | None:

@@ -23,6 +23,9 @@ RECEIVES = 100
 _MOST_RECEIVES = 1000  # a quota of SQS
 _KEEP_DEAD = 14 * 86_400  # seconds, the longest that SQS keeps anything
 _TAG = "msgbus"
+_SCOPE = "FilterPolicyScope"
+_OF_ATTRIBUTES = "MessageAttributes"
+_OF_BODY = "MessageBody"
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,15 +246,19 @@ class Topology:
     ) -> list[Difference]:
         params = {"SubscriptionArn": subscription}
         found = (await ask(self._client, "sns", "GetSubscriptionAttributes", params, subscription))["Attributes"]
-        differences = []
-        for name, value in {"FilterPolicy": "{}", **wanted}.items():
-            if _same(value, found.get(name, "")):
-                continue
-            if create:
-                change = {**params, "AttributeName": name, "AttributeValue": value}
-                await ask(self._client, "sns", "SetSubscriptionAttributes", change, subscription)
-            differences.append(Difference(f"{name} of {what}", value, found.get(name, ""), made=create))
-        return differences
+        wanted = {_SCOPE: _OF_ATTRIBUTES, "FilterPolicy": "{}", **wanted}
+        found = {_SCOPE: _OF_ATTRIBUTES, **found}
+        different = [name for name, value in wanted.items() if not _same(value, found.get(name, ""))]
+        if create and _SCOPE in different:  # a policy must not meet what it was not made for: none, until the new one
+            different = [_SCOPE, *(name for name in different if name not in (_SCOPE, "FilterPolicy")), "FilterPolicy"]
+            await self._set(subscription, "FilterPolicy", "{}")
+        for name in different if create else ():
+            await self._set(subscription, name, wanted[name])
+        return [Difference(f"{name} of {what}", wanted[name], found.get(name, ""), made=create) for name in different]
+
+    async def _set(self, subscription: str, name: str, value: str) -> None:
+        params = {"SubscriptionArn": subscription, "AttributeName": name, "AttributeValue": value}
+        await ask(self._client, "sns", "SetSubscriptionAttributes", params, subscription)
 
 
 def _redrive(dead: str, part: QueueSpec) -> str:
@@ -282,15 +289,25 @@ def _compare(part: QueueSpec, name: str, settings: QueueSettings) -> tuple[dict[
 def _subscription_attributes(source: Source, settings: QueueSettings) -> dict[str, str]:
     """Raw, filtered, and with a dead-letter queue: what a subscription can't deliver would vanish.
 
-    A header that the publisher did not keep native (`Topic(filter_on=...)`) is no attribute: such a message is let
-    through.
+    A header that the publisher did not keep native (`Topic(filter_on=...)`) is no attribute, and a structured event
+    has its fields elsewhere: what has not got the name is let through. SNS filters on attributes or on the body,
+    never on both; then the core looks into the body.
     """
     wanted = {"RawMessageDelivery": "true"}
     if source.filter:
         wanted["FilterPolicy"] = json.dumps({name: [*values, {"exists": False}] for name, values in source.filter})
+    elif source.fields:
+        wanted[_SCOPE] = _OF_BODY
+        fields = {name: [*map(_matching, values), {"exists": False}] for name, values in source.fields}
+        wanted["FilterPolicy"] = json.dumps(fields)
     if settings.dead is not None:
         wanted["RedrivePolicy"] = json.dumps({"deadLetterTargetArn": settings.dead})
     return wanted
+
+
+def _matching(value: str | int | bool | None) -> object:
+    """A number is compared by its value: 3 and 3.0 are the same then."""
+    return {"numeric": ["=", value]} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _same(wanted: str, found: str) -> bool:
