@@ -78,7 +78,8 @@ class SqsBroker:
         """Of a queue, where there is no source. A FIFO source keeps order and has no linger: a key waits for it."""
         fifo = source is not None and source.ordered
         limit = QUEUE_BYTES - RESERVE
-        if source is not None and source.kind == "topic" and not source.group:
+        is_topic = source is not None and source.kind == "topic" and not source.group
+        if source is not None and is_topic:
             known = self._targets.known.get(source.address) if self._client is not None else None
             limit = known.message_bytes if known is not None else TOPIC_BYTES
         return Capabilities(
@@ -86,7 +87,7 @@ class SqsBroker:
             send_bytes=QUEUE_BYTES - RESERVE,
             send_slots=8,
             send_order="gated",
-            send_delay=None if fifo else LONGEST_DELAY,
+            send_delay=None if fifo or is_topic else LONGEST_DELAY,
             message_bytes=limit,
             headers=ATTRIBUTES,
             dedup_window=_WINDOW if fifo else None,
