@@ -106,6 +106,12 @@ async def aws(server: Handle) -> AsyncIterator[Aws]:
 
 
 @pytest.fixture
+async def aws_fauxqs(fauxqs: Handle) -> AsyncIterator[Aws]:
+    async with AwsClient(AwsSettings(endpoint=fauxqs.url)) as client:
+        yield Aws(client)
+
+
+@pytest.fixture
 async def broker(server: Handle) -> AsyncIterator[SqsBroker]:
     """Connected."""
     one = SqsBroker(url_of(server.url), clock=SystemClock())
