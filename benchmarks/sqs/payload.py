@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import time
 
 from pydantic import BaseModel
 
 
 class Order(BaseModel):
-    """About 1 KiB of JSON."""
+    """About 1 KiB of JSON. `sent`: when, on the machine's clock, for latencies."""
 
     number: int
     sent: float
@@ -16,14 +16,14 @@ class Order(BaseModel):
     note: str
 
 
-def order(number: int, sent: float = 0.0) -> Order:
-    """One order; `sent`: when, on the monotonic clock, for latencies."""
-    return Order(number=number, sent=sent, customer=f"customer-{number % 100}", note="x" * 940)
+def order(number: int) -> Order:
+    """One order, sent now."""
+    return Order(number=number, sent=time.perf_counter(), customer=f"customer-{number % 100}", note="x" * 940)
 
 
-def encode(number: int, sent: float = 0.0) -> str:
+def encode(order: Order) -> str:
     """As a hand-written loop would."""
-    return order(number, sent).model_dump_json()
+    return order.model_dump_json()
 
 
 def decode(body: str) -> Order:
@@ -31,4 +31,8 @@ def decode(body: str) -> Order:
     return Order.model_validate_json(body)
 
 
-SIZE = len(json.dumps(order(1).model_dump(), separators=(",", ":")))
+BATCH = 10  # messages of one call, the most that SQS takes
+POLLS = 8  # long polls in flight
+SENDERS = 8  # sends in flight
+WAIT = 1  # seconds of one long poll
+REGION = "eu-west-1"
