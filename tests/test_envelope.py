@@ -205,6 +205,24 @@ def test_a_damaged_event_is_a_decode_error(body: bytes) -> None:
         open_delivery(delivery)
 
 
+@pytest.mark.parametrize("value", ["plain", "\u00fc\U0001f680", "half \ud83d", '"\\', "\x00\x7f\ufffe"])
+def test_the_packed_header_is_ascii_whatever_it_holds(value: str) -> None:
+    fit = fitter("Topic 'orders'", replace(PLAIN, headers=10))
+    assert fit is not None
+    out = Outgoing(Address("topic", "orders"), "1", b"{}", {h.ID: "1", "odd": value})
+    fit(out)
+    assert out.headers[h.PACKED].isascii()
+    delivery = Delivery(b"{}", SOURCE, out.headers)
+    open_delivery(delivery)
+    assert delivery.headers == {h.ID: "1", "odd": value}
+
+
+def test_a_packed_header_of_a_foreign_producer_may_hold_other_values_than_text() -> None:
+    delivery = Delivery(b"{}", SOURCE, {h.PACKED: '{"number":5,"half":"\\ud83d"}', "native": "n"})
+    open_delivery(delivery)
+    assert delivery.headers == {"number": "5", "half": "\ud83d", "native": "n"}
+
+
 @pytest.mark.parametrize("packed", ["", "{", "[]", "5", "null"])
 def test_a_damaged_packed_header_is_a_decode_error(packed: str) -> None:
     with pytest.raises(DecodeError, match="header msgbus is no JSON object"):

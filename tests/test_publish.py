@@ -342,6 +342,29 @@ async def test_a_publish_middleware_may_send_twice(clock: HandClock, scripted: O
     assert bodies[0] == bodies[1]
 
 
+async def test_what_a_publish_middleware_sets_goes_out_where_the_envelope_is_fitted(
+    clock: HandClock, scripted: OpenScripted
+) -> None:
+    broker = scripted(replace(PLAIN, headers=10))
+    given: list[Outgoing] = []
+
+    async def fill(batch: Sequence[Outgoing], send: SendNext) -> Sequence[Result]:
+        for out in batch:
+            for number, field in enumerate(fields(out)):
+                if field.name not in ("address", "body", "headers"):
+                    setattr(out, field.name, f"{field.name} {number}")
+        given.extend(batch)
+        return await send(batch)
+
+    async with Bus("scripted://one", clock=clock, publish_middlewares=[fill]) as bus:
+        await bus.publish(ORDERS, Order(order_id="1"))
+    ((sent,),) = broker.sent
+    assert sent is not given[0]
+    for field in fields(sent):
+        if field.name != "headers":
+            assert getattr(sent, field.name) == getattr(given[0], field.name)
+
+
 async def test_what_a_handler_publishes_belongs_to_what_it_handles(clock: HandClock, scripted: OpenScripted) -> None:
     broker = scripted()
     bus = Bus("scripted://one", clock=clock)

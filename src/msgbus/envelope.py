@@ -135,20 +135,37 @@ def _packer(native: frozenset[str]) -> Fit:
         packed: dict[str, str] = {}
         for name, value in out.headers.items():
             (kept if name in native else packed)[name] = value
-        kept[h.PACKED] = json.dumps(packed, separators=(",", ":"))
+        kept[h.PACKED] = _to_ascii(packed)
         out.headers = kept
 
     return pack
 
 
+def _to_ascii(packed: dict[str, str]) -> str:
+    """JSON in ASCII, which every broker takes. The quick writer leaves other characters as they are."""
+    with contextlib.suppress(ValueError):  # half a surrogate pair
+        text = pydantic_core.to_json(packed)
+        if text.isascii():
+            return text.decode()
+    return json.dumps(packed, separators=(",", ":"))
+
+
 def _unpack(headers: Mapping[str, str]) -> dict[str, str]:
     try:
-        packed = json.loads(headers[h.PACKED])
-        opened = {str(name): str(value) for name, value in packed.items()}
+        packed = _from_json(headers[h.PACKED])
+        opened = {name: value if value.__class__ is str else str(value) for name, value in packed.items()}
     except (ValueError, AttributeError, RecursionError) as error:
         raise DecodeError(f"header {h.PACKED} is no JSON object: {error}") from error
-    opened.update((name, value) for name, value in headers.items() if name != h.PACKED)
+    opened.update(headers)
+    del opened[h.PACKED]
     return opened
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return pydantic_core.from_json(text)
+    except ValueError:
+        return json.loads(text)  # which takes half a surrogate pair too
 
 
 def structure(out: Outgoing) -> None:
