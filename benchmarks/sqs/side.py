@@ -1,6 +1,6 @@
 """One side in a process of its own: `python -m benchmarks.sqs.side NAME ENDPOINT QUEUE`, told on stdin what to do.
 
-Each command is a line, "send 100", "consume 100" or "latency 100"; each answer a line of JSON.
+Each command is a line, "send 100", "consume 100", "flow 100" or "latency 100"; each answer a line of JSON.
 """
 
 from __future__ import annotations
@@ -89,6 +89,16 @@ async def consume(side: Side, count: int) -> dict[str, float]:
     return figures
 
 
+async def flow(side: Side, count: int) -> dict[str, float]:
+    """Sent and consumed at the same time."""
+    counter = Counter(count)
+    async with measured(count) as figures:
+        async with side.consuming(counter.handle):
+            await asyncio.gather(side.send(count), counter.done.wait())
+        figures["at"] = counter.at
+    return figures
+
+
 async def latency(side: Side, count: int) -> dict[str, float]:
     """One at a time, 100 a second at most."""
     counter = Counter(count)
@@ -104,7 +114,7 @@ async def latency(side: Side, count: int) -> dict[str, float]:
     return {"p50": ordered[count // 2] * 1e3, "p99": ordered[count * 99 // 100] * 1e3}
 
 
-WORKS: dict[str, Any] = {"send": send, "consume": consume, "latency": latency}
+WORKS: dict[str, Any] = {"send": send, "consume": consume, "flow": flow, "latency": latency}
 
 
 async def main(name: str, endpoint: str, queue: str) -> None:
