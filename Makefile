@@ -7,12 +7,13 @@ PIP     = $(PYTHON) -m pip --python $(RUN) --disable-pip-version-check
 JOBS   ?= 4
 STAMP   = $(VENV)/.installed
 
-.PHONY: help demo test check format bench-core clean
+.PHONY: help demo test check format bench-core bench-sqs clean
 help:
 	@echo 'make demo        the order shop on the embedded broker: no server needed'
 	@echo 'make test        lint, types and all tests'
 	@echo 'make check       lint and types only'
 	@echo 'make bench-core  what a message costs, beside the floor and other frameworks'
+	@echo 'make bench-sqs   what a message costs on SQS, beside loops written by hand'
 
 # --without-pip: Debian ships no ensurepip with python3, and the outer pip can install into the environment.
 $(VENV)/bin/python:
@@ -46,6 +47,10 @@ format: $(STAMP)-check
 
 bench-core: $(STAMP)-bench
 	$(RUN) -m benchmarks.core
+
+bench-sqs: $(STAMP)-bench
+	$(RUN) -m tests.servers install fauxqs ministack
+	$(RUN) -m benchmarks.sqs
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache

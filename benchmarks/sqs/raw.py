@@ -27,7 +27,9 @@ class Raw:
 
         async def work() -> None:
             while batch := list(itertools.islice(numbers, BATCH)):
-                entries = [{"Id": str(place), "MessageBody": encode(order(number))} for place, number in enumerate(batch)]
+                entries = [
+                    {"Id": str(place), "MessageBody": encode(order(number))} for place, number in enumerate(batch)
+                ]
                 answer = await self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
                 assert not answer.get("Failed")
 

@@ -31,7 +31,7 @@ class Threads:
 
     def _send(self, numbers: Any) -> None:
         while batch := self._next(numbers):
-            entries = [{"Id": str(place), "MessageBody": encode(order(number))} for place, number in enumerate(batch)]
+            entries = [{"Id": str(number % BATCH), "MessageBody": encode(order(number))} for number in batch]
             answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
             assert not answer.get("Failed")
 
@@ -73,4 +73,3 @@ async def open_side(endpoint: str, queue: str) -> AsyncIterator[Threads]:
     sqs = boto3.client("sqs", endpoint_url=endpoint, region_name=REGION, config=config)
     yield Threads(sqs, sqs.get_queue_url(QueueName=queue)["QueueUrl"])
     sqs.close()
-

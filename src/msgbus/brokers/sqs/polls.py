@@ -40,7 +40,8 @@ class Polls:
     """Fills a mailbox on demand.
 
     Idle, one poll waits. Each poll that brings something doubles how many may be in flight, each that brings
-    nothing takes one away. A poll is started only for messages that somebody has room for.
+    nothing takes one away. A poll is started only for messages that somebody has room for, and for fewer than ten
+    only if no other is under way: a call costs the same for one message as for ten.
     """
 
     def __init__(
@@ -69,14 +70,15 @@ class Polls:
     def ask(self, wanted: int) -> None:
         """Have polls under way for `wanted` messages, as far as the load allows more of them; 0: nobody waits."""
         self._wanted = wanted
-        while len(self.under_way) < self._allowed and (count := self._missing()) > 0:
+        while len(self.under_way) < self._allowed and (count := self._missing(len(self.under_way))) > 0:
             self.asked += count
             task = self._loop.create_task(self._run(count))
             self.under_way.add(task)
 
-    def _missing(self) -> int:
-        """How many messages the next poll should bring."""
-        return min(MESSAGES, self._wanted - self.asked - len(self._mailbox))
+    def _missing(self, others: int) -> int:
+        """How many messages the next poll should bring, beside `others` under way; 0 for none."""
+        count = self._wanted - self.asked - len(self._mailbox)
+        return MESSAGES if count >= MESSAGES else 0 if others else max(0, count)
 
     async def all_back(self) -> None:
         """Until no poll is under way."""
@@ -98,8 +100,9 @@ class Polls:
                     went_well = await self._poll(count)
                 finally:
                     self.asked -= count
-                count = self._missing() if went_well and len(self.under_way) <= self._allowed else 0
-                self.asked += max(0, count)
+                others = len(self.under_way) - 1
+                count = self._missing(others) if went_well and others < self._allowed else 0
+                self.asked += count
         finally:
             self.under_way.discard(task)  # not in a callback: who asks meanwhile must not take it for a poll
 
