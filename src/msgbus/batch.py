@@ -84,15 +84,13 @@ class Batcher:
 
     def send(self, batch: Sequence[Outgoing]) -> Awaitable[Sequence[Result]]:
         """Send; one result per entry, in order. Await it at once."""
-        if (
-            len(batch) <= self._limit
-            and (self._limit_bytes is None or len(batch) == 1)
-            and (self._gate is None or not _is_ordered(batch))
-        ):
-            if self._free and not self._queued:
-                return self._send_now(batch)
-            if self._queued < self._capacity:
-                return self._enqueue(_Chunk(batch, self._size(batch), None, self._loop))
+        if len(batch) <= self._limit and (self._gate is None or not _is_ordered(batch)):
+            size = self._size(batch)
+            if self._limit_bytes is None or size <= self._limit_bytes or len(batch) == 1:
+                if self._free and not self._queued:
+                    return self._send_now(batch)
+                if self._queued < self._capacity:
+                    return self._enqueue(_Chunk(batch, size, None, self._loop))
         return self._send_parts(batch)
 
     async def close(self, timeout: float) -> None:

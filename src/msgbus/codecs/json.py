@@ -47,8 +47,8 @@ class Json:
         if type_ in RAW:
             return RAW[type_]
         encode, decode, accepts, floats = _msgspec(type_) if _is_struct(type_) else _pydantic(type_)
-        if floats and not self._allow_nan:
-            encode, decode = _finite_encode(encode), _finite_decode(decode)
+        if floats is not None and not self._allow_nan:
+            encode, decode = _finite_encode(encode), _finite_decode(decode, floats)
         if self._max_depth < _DEPTH or _is_struct(type_):
             decode = _limited_depth(decode, self._max_depth)
         return Coder(
@@ -62,7 +62,10 @@ class Json:
         )
 
 
-_Compiled = tuple[Callable[[Any], bytes], Callable[[bytes], Any], Callable[[Any], bool], bool]
+_Floats = tuple[str, ...]
+"""The fields of a model that are floats, where these are all; empty: they may be anywhere."""
+
+_Compiled = tuple[Callable[[Any], bytes], Callable[[bytes], Any], Callable[[Any], bool], _Floats | None]
 
 
 def _pydantic(type_: Any) -> _Compiled:
@@ -88,7 +91,8 @@ def _pydantic(type_: Any) -> _Compiled:
         def accepts(value: object) -> bool:
             return isinstance(value, is_instance)
 
-    return serializer.to_json, validator.validate_json, accepts, _has_floats(adapter.core_schema)
+    schema = adapter.core_schema
+    return serializer.to_json, validator.validate_json, accepts, _float_fields(schema) if _has_floats(schema) else None
 
 
 def _is_struct(type_: Any) -> bool:
@@ -102,7 +106,7 @@ def _msgspec(type_: Any) -> _Compiled:
     def accepts(value: object) -> bool:
         return isinstance(value, type_)
 
-    return msgspec.json.Encoder().encode, msgspec.json.Decoder(type_).decode, accepts, True
+    return msgspec.json.Encoder().encode, msgspec.json.Decoder(type_).decode, accepts, ()
 
 
 def _has_floats(schema: object) -> bool:
@@ -114,6 +118,28 @@ def _has_floats(schema: object) -> bool:
     if isinstance(schema, (list, tuple)):
         return any(map(_has_floats, schema))
     return False
+
+
+def _float_fields(schema: Mapping[str, Any]) -> _Floats:
+    """The float fields of a plain model whose other fields have none and that takes no others."""
+    inner = schema.get("schema") or {}
+    if schema["type"] != "model" or inner.get("type") != "model-fields" or _takes_more(schema, inner):
+        return ()
+    kinds = {name: _bare(field["schema"]) for name, field in inner["fields"].items()}
+    floats = tuple(name for name, kind in kinds.items() if kind["type"] == "float")
+    return floats if not any(_has_floats(kind) for name, kind in kinds.items() if name not in floats) else ()
+
+
+def _takes_more(schema: Mapping[str, Any], inner: Mapping[str, Any]) -> bool:
+    config = schema.get("config") or {}
+    return "extras_schema" in inner or "allow" in (inner.get("extra_behavior"), config.get("extra_fields_behavior"))
+
+
+def _bare(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without its default, and without None beside it."""
+    while schema["type"] in ("default", "nullable"):
+        schema = schema["schema"]
+    return schema
 
 
 def _finite_encode(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
@@ -128,7 +154,7 @@ def _finite_encode(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     return checked
 
 
-def _finite_decode(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+def _finite_decode(decode: Callable[[bytes], Any], floats: _Floats) -> Callable[[bytes], Any]:
     def checked(body: bytes) -> Any:
         value = decode(body)
         if _is_suspect(body) and _MAY_BE_INFINITE.search(body):
@@ -136,7 +162,18 @@ def _finite_decode(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
             _refuse_infinite(value)
         return value
 
-    return checked
+    def checked_fields(body: bytes) -> Any:
+        if b"NaN" in body or b"Infinity" in body:  # it may be in a field that is passed over
+            return checked(body)
+        value = decode(body)
+        fields = value.__dict__
+        for name in floats:
+            number = fields[name]
+            if number.__class__ is float and number - number != 0.0:
+                _refuse_infinite(value)
+        return value
+
+    return checked_fields if floats else checked
 
 
 def _is_suspect(body: bytes) -> bool:

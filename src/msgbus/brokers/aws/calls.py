@@ -82,7 +82,7 @@ class AwsClient:
             self._check_open()
             hot = HOT.get((service, operation))
             if hot is not None and hot.cold not in params:
-                route = await self._fast.route(service)
+                route = self._fast.routes.get(service) or await self._fast.route(service)
                 if route is not None:
                     return await self._fast.call(route, hot, params, timeout)
             return await self._slow(service, operation, params, timeout)

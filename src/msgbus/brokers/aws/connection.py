@@ -14,7 +14,7 @@ from msgbus.brokers.aws.failures import (
     PoolClosedError,
 )
 from msgbus.brokers.aws.response import Response, ResponseParser
-from msgbus.clock import Clock
+from msgbus.clock import Clock, TimerHandle
 
 
 class Connection(asyncio.Protocol):
@@ -31,6 +31,9 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[Response] | None = None
         self._transport: asyncio.Transport | None = None
+        self._timer: TimerHandle | None = None
+        self._rings = float("inf")  # when it does, on the clock
+        self._deadline = 0.0  # of the request under way
         self.lost: asyncio.Future[None] = self._loop.create_future()
         self.closed = False
         self.requests = 0
@@ -48,7 +51,7 @@ class Connection(asyncio.Protocol):
         self._answer = answer
         self._parser.begin()
         self._transport.write(data)
-        timer = self._clock.call_later(timeout, self._expire)
+        self._watch(timeout)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -57,7 +60,6 @@ class Connection(asyncio.Protocol):
                 answer.exception()  # seen: else the loop would complain that nobody looked at it
             raise
         finally:
-            timer.cancel()
             self._answer = None
             self.idle_since = self._clock.now()
 
@@ -65,11 +67,33 @@ class Connection(asyncio.Protocol):
         """Drop the connection at once; a request under way fails with `reason`."""
         self._fail(reason or PoolClosedError("the client was closed"))
 
-    def _expire(self) -> None:
-        self._fail(AnswerTimeoutError("no whole answer within the timeout"))
+    def _watch(self, timeout: float) -> None:
+        """One timer serves request after request: setting and cancelling one for each costs more than signing it."""
+        self._deadline = self._clock.now() + timeout
+        if self._deadline < self._rings:
+            self._unwatch()
+            self._rings = self._deadline
+            self._timer = self._clock.call_later(timeout, self._ring)
+
+    def _ring(self) -> None:
+        self._unwatch()
+        if self._answer is None or self._answer.done():
+            return
+        left = self._deadline - self._clock.now()
+        if left > 0:
+            self._watch(left)
+        else:
+            self._fail(AnswerTimeoutError("no whole answer within the timeout"))
+
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        self._rings = float("inf")
 
     def _fail(self, error: HttpError) -> None:
         self.closed = True
+        self._unwatch()
         if self._transport is not None:
             self._transport.abort()
         if self._answer is not None and not self._answer.done():

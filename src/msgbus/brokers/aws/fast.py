@@ -50,18 +50,18 @@ class FastPath:
         self._timeout = settings.timeout
         self._clock = clock
         self._http = HttpClient(options, clock, session.tls)
-        self._routes: dict[str, Route | None] = {}
+        self.routes: dict[str, Route | None] = {}
         self.offset = 0.0  # seconds, of AWS's clock before ours
 
     async def route(self, service: str) -> Route | None:
         """The way to a service; None where only aiobotocore may go."""
-        if service not in self._routes:
+        if service not in self.routes:
             endpoint = await self._session.endpoint(service)
             try:
-                self._routes[service] = Route(endpoint, self._http) if endpoint.fast else None
+                self.routes[service] = Route(endpoint, self._http) if endpoint.fast else None
             except ValueError as error:
                 raise ConfigError(f"the endpoint of {service}: {error}") from error
-        return self._routes[service]
+        return self.routes[service]
 
     async def call(
         self, route: Route, operation: Operation, params: Mapping[str, Any], timeout: float | None
