@@ -131,10 +131,8 @@ def _from_base64(body: bytes) -> bytes:
 
 def _packer(native: frozenset[str]) -> Fit:
     def pack(out: Outgoing) -> None:
-        kept: dict[str, str] = {}
-        packed: dict[str, str] = {}
-        for name, value in out.headers.items():
-            (kept if name in native else packed)[name] = value
+        packed = dict(out.headers)
+        kept = {name: packed.pop(name) for name in native if name in packed}
         kept[h.PACKED] = _to_ascii(packed)
         out.headers = kept
 
@@ -153,7 +151,9 @@ def _to_ascii(packed: dict[str, str]) -> str:
 def _unpack(headers: Mapping[str, str]) -> dict[str, str]:
     try:
         packed = _from_json(headers[h.PACKED])
-        opened = {name: value if value.__class__ is str else str(value) for name, value in packed.items()}
+        opened: dict[str, str] = packed
+        if any([value.__class__ is not str for value in packed.values()]):  # noqa: C419 - a generator costs more
+            opened = {name: str(value) for name, value in packed.items()}
     except (ValueError, AttributeError, RecursionError) as error:
         raise DecodeError(f"header {h.PACKED} is no JSON object: {error}") from error
     opened.update(headers)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ MESSAGES = 10
 
 _ASKED = ("ApproximateReceiveCount", "SentTimestamp", "MessageGroupId")
 
-Accept = Callable[[Mapping[str, Any]], Delivery]
+Accept = Callable[[Sequence[Mapping[str, Any]]], Sequence[Delivery]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Polls:
         messages = answer.get("Messages")
         if messages:
             self._allowed = min(2 * self._allowed, self._options.most)
-            self._mailbox.put([self._accept(message) for message in messages])
+            self._mailbox.put(self._accept(messages))
         else:
             self._allowed = max(1, self._allowed - 1)
         return True

@@ -18,6 +18,7 @@ from msgbus.errors import BusError, LeaseLost, ReceiverClosed
 from msgbus.message import Act, Delivery, Settlement, Source
 
 _BATCH = 10
+_ACK = Act.ACK  # looked up once, and never hashed: both are dear before Python 3.12
 
 Result = BusError | None
 Settle = Callable[[Sequence[Settlement], Sequence[int], list[Result]], Awaitable[None]]
@@ -53,7 +54,6 @@ class SqsReceiver:
         self._mailbox: Mailbox[Delivery] = Mailbox(clock)
         self._polls = Polls(calls.client, calls.url, options.polls, self._mailbox, self._accept)
         self._kinds: Mapping[Act, Settle] = {
-            Act.ACK: self._delete,
             Act.RETRY: self._give_back,
             Act.RELEASE: self._give_back,
             Act.DEAD: self._bury,
@@ -92,10 +92,14 @@ class SqsReceiver:
         now = self._now()
         self._held = {token for token in self._held if token.ends > now}
 
-    def _accept(self, message: Mapping[str, Any]) -> Delivery:
-        token = Token(self, message, self._now() + self._lease)
-        attempt = None if self._attempts is None else self._attempts.of(token.id)
-        return delivery_of(message, self._source, token, attempt, self._unwrap)
+    def _accept(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[Delivery]:
+        ends = self._now() + self._lease
+        deliveries: list[Delivery] = []
+        for message in messages:
+            token = Token(self, message, ends)
+            attempt = None if self._attempts is None else self._attempts.of(token.id)
+            deliveries.append(delivery_of(message, self._source, token, attempt, self._unwrap))
+        return deliveries
 
     async def stop(self) -> None:
         """Polls under way are let return: what they bring is handed in, so that it is given back at once."""
@@ -119,12 +123,17 @@ class SqsReceiver:
         results: list[Result] = [None] * len(batch)
         by_kind: dict[Settle, list[int]] = {}
         now = self._now()
+        done: list[int] = []
         for place, settlement in enumerate(batch):
             token: Token = settlement.delivery.token
             if token.owner is not self or token.ends <= now or self._closed:
                 results[place] = self._lost(token)
+            elif settlement.act is _ACK:
+                done.append(place)
             else:
                 by_kind.setdefault(self._kinds[settlement.act], []).append(place)
+        if done:
+            by_kind[self._delete] = done
         if len(by_kind) == 1:
             ((settle, places),) = by_kind.items()
             await settle(batch, places, results)
@@ -134,7 +143,13 @@ class SqsReceiver:
 
     async def _delete(self, batch: Sequence[Settlement], places: Sequence[int], results: list[Result]) -> None:
         tokens = [batch[place].delivery.token for place in places]
-        for place, token, error in zip(places, tokens, await self._calls.delete(tokens), strict=True):
+        errors = await self._calls.delete(tokens)
+        if errors.count(None) == len(tokens) and self._attempts is None:  # nearly always
+            self._held.difference_update(tokens)
+            for token in tokens:
+                token.owner = None
+            return
+        for place, token, error in zip(places, tokens, errors, strict=True):
             self._conclude(token, error)
             results[place] = error
             if error is None and self._attempts is not None:

@@ -142,7 +142,9 @@ def _entry(body: str, out: Outgoing, target: Target, *, fair: bool) -> tuple[dic
             f" {target.message_bytes:,}: give the Bus a store for large bodies, msgbus.brokers.sqs.S3Store"
             + ("" if target.service == "sqs" else ", or raise the topic's MaximumMessageSize")
         )
-    params = {body: wire.text_of(out), **wire.ordering(out, fifo=target.fifo, fair=fair)}
+    params: dict[str, Any] = {body: wire.text_of(out)}
+    if target.fifo or out.key:
+        params.update(wire.ordering(out, fifo=target.fifo, fair=fair))
     if attributes:
         params["MessageAttributes"] = attributes
     return params, size
