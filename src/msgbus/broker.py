@@ -183,6 +183,15 @@ class Admin(Protocol):
         ...
 
 
+@runtime_checkable
+class MovesLetters(Protocol):
+    """What an Admin may have beside: the service itself sends all dead letters of a source back."""
+
+    async def move_dead_letters(self, source: Source, progress: Callable[[int], object] | None) -> int | None:
+        """Move them; how many, about. None where it can't be done so: then they are sent back one by one."""
+        ...
+
+
 class Broker(Protocol):
     """The data plane of one server."""
 

@@ -2,8 +2,10 @@
 
 import pytest
 
+from msgbus.brokers.sqs.names import Place
 from msgbus.brokers.sqs.options import SqsOptions, parse_url
 from msgbus.errors import ConfigError
+from msgbus.message import Address
 
 
 def test_defaults() -> None:
@@ -26,9 +28,22 @@ def test_the_region_may_be_an_option() -> None:
     assert parse_url("sqs://?region=eu-north-1")[0].region == "eu-north-1"
 
 
+def test_places() -> None:
+    queue, topic = "arn:aws:sqs:eu-west-1:210987654321:jobs", "arn:aws:sns:eu-west-1:210987654321:sales"
+    _, options = parse_url(f"sqs://eu-west-1?at.work={queue}&at.orders={topic}&at.orders/billing={queue}")
+    assert options.places == {
+        Address("queue", "work"): Place("sqs", "eu-west-1", "210987654321", "jobs"),
+        Address("topic", "orders"): Place("sns", "eu-west-1", "210987654321", "sales"),
+        Address("topic", "orders", "billing"): Place("sqs", "eu-west-1", "210987654321", "jobs"),
+    }
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
+        ("sqs://r?at.work=jobs", "at.work: 'jobs' is no ARN of a queue or topic: expected arn:aws:sqs:REGION"),
+        ("sqs://r?at.a/b=arn:aws:sns:r:123456789012:a", "at.QUEUE or at.TOPIC/GROUP=ARN of sqs"),
+        ("sqs://r?at.=arn:aws:sns:r:123456789012:a", "expected at.TOPIC=ARN of sns"),
         ("sqs://r?account=12", "account='12': an AWS account has 12 digits"),
         ("sqs://r?wait=0", "wait='0': a whole number from 1 to 20"),
         ("sqs://r?wait=21", "from 1 to 20"),

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from msgbus.broker import MovesLetters
 from msgbus.bus import Bus
 from msgbus.dead.letters import DeadLetter, Redriven
 from msgbus.dead.reading import Reading, reading
@@ -69,8 +70,14 @@ class DeadLetters:
 
         `ids`: only these. `limit`: at most so many. `progress(moved)` is called after each batch. A letter is
         removed only after the broker has confirmed its copy, so an interruption at any point loses nothing; at most
-        the batch in hand is doubled. What fails again meanwhile is left for the next redrive.
+        the batch in hand is doubled. What fails again meanwhile is left for the next redrive. All of them at once
+        are moved by the service itself, where it can: then they keep their failure headers.
         """
+        admin = self._link.broker.admin
+        if ids is None and limit is None and isinstance(admin, MovesLetters):
+            moved = await admin.move_dead_letters(self.source, progress)
+            if moved is not None:
+                return Redriven(moved=moved)
         run = Redrive(self._sender(), self._clock, ids, limit)
         async with await self._reading(PREFETCH if ids is None else SEARCH) as opened:
             while batch := await opened.next(run.wanted(len(opened.held))):

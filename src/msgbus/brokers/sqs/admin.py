@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgbus.broker import Backlog, Difference, Mode, Part
 from msgbus.brokers.aws import AwsClient, native_code
-from msgbus.brokers.sqs.names import dead_name, dead_source, queue_name, split_arn
+from msgbus.brokers.sqs.moving import move_all, serves_one
+from msgbus.brokers.sqs.names import dead_name, dead_source, is_fifo, split_arn
 from msgbus.brokers.sqs.targets import Targets, ask
 from msgbus.brokers.sqs.topology import Topology
+from msgbus.clock import Clock
 from msgbus.errors import Refused, Throttled
 from msgbus.message import Source, Start
 
@@ -20,8 +22,9 @@ _COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed", 
 class SqsAdmin:
     """Topology and operations, by aiobotocore."""
 
-    def __init__(self, client: AwsClient, targets: Targets, topology: Topology) -> None:
+    def __init__(self, client: AwsClient, targets: Targets, topology: Topology, clock: Clock) -> None:
         self.topology = topology
+        self._clock = clock
         self._client = client
         self._targets = targets
 
@@ -37,8 +40,8 @@ class SqsAdmin:
 
     async def dead_letters(self, source: Source) -> Source | None:
         """The queue that the redrive policy names, else the one that `create` would make, if it is there."""
-        name = queue_name(source.address, ordered=source.ordered)
-        url = await self._targets.queue_url(name)
+        name, account = self._targets.queue(source.address, ordered=source.ordered)
+        url = await self._targets.queue_url(name, account)
         if url is None:
             return None
         dead = (await self.topology.settings(url)).dead
@@ -46,6 +49,24 @@ class SqsAdmin:
         if dead is None and await self._targets.queue_url(place) is None:
             return None
         return dead_source(place)
+
+    async def move_dead_letters(self, source: Source, progress: Callable[[int], object] | None) -> int | None:
+        """By StartMessageMoveTask, where the dead-letter queue is this one's alone.
+
+        None on FIFO queues too: what comes back within 5 minutes under its old deduplication id would be swallowed.
+        """
+        name, account = self._targets.queue(source.address, ordered=source.ordered)
+        url = await self._targets.queue_url(name, account)
+        if url is None or is_fifo(name):
+            return None
+        settings = await self.topology.settings(url)
+        if settings.dead is None or settings.arn is None:
+            return None
+        owner, dead = split_arn(settings.dead)
+        dead_url = await self._targets.queue_url(dead, owner)
+        if dead_url is None or not await serves_one(self._client, dead_url):
+            return None
+        return await move_all(self._client, self._clock, settings.dead, settings.arn, progress)
 
     async def purge(self, source: Source) -> int:
         """PurgeQueue, which takes up to a minute; how many there were, about. Raises Throttled within a minute."""

@@ -63,9 +63,10 @@ class SqsBroker:
             await client.close()
             raise
         self._client = client
-        self._targets = Targets(client, self._options.account)
+        self._targets = Targets(client, self._options.account, self._options.places)
         self._sender = Sender(client, self._targets, fair=self._options.fair)
-        self._admin = SqsAdmin(client, self._targets, Topology(client, self._targets, self._leases))
+        topology = Topology(client, self._targets, self._leases)
+        self._admin = SqsAdmin(client, self._targets, topology, self._clock)
 
     async def close(self) -> None:
         """Polls under way end first, so that what they bring is given back."""

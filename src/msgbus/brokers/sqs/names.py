@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import NamedTuple
 
 from msgbus.errors import Refused
 from msgbus.message import Address, Source
@@ -66,12 +67,27 @@ def arn(service: str, region: str, account: str, name: str) -> str:
     return f"arn:{partition}:{service}:{region}:{account}:{name}"
 
 
-def split_arn(text: str) -> tuple[str, str]:
-    """Account and name of a queue's or topic's ARN. Raises Refused."""
+class Place(NamedTuple):
+    """What an ARN names. `service`: "sqs" or "sns"."""
+
+    service: str
+    region: str
+    account: str
+    name: str
+
+
+def parse_arn(text: str) -> Place:
+    """The ARN of a queue or topic. Raises Refused."""
     match = _ARN.fullmatch(text)
     if match is None:
         raise Refused(f"{text!r} is no ARN of a queue or topic: expected arn:aws:sqs:REGION:ACCOUNT:NAME")
-    return match["account"], match["name"]
+    return Place(match["service"], match["region"], match["account"], match["name"])
+
+
+def split_arn(text: str) -> tuple[str, str]:
+    """Account and name of a queue's or topic's ARN. Raises Refused."""
+    place = parse_arn(text)
+    return place.account, place.name
 
 
 def _stem(name: str) -> str:

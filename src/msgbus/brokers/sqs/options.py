@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, urlsplit
 
 from msgbus.brokers.aws import AwsSettings
-from msgbus.errors import ConfigError
+from msgbus.brokers.sqs.names import Place, parse_arn
+from msgbus.errors import ConfigError, Refused
+from msgbus.message import Address
 
 _LONGEST_WAIT = 20  # seconds, of ReceiveMessage
 _MOST_POLLS = 64
+_AT = "at."
+_PLAIN = ("account", "wait", "polls", "fair", "unwrap", "reply_queue")
 _FLAGS = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
 
 
@@ -23,6 +27,8 @@ class SqsOptions:
     per receiver under load, 1 to 64. `fair`: send a message's key as group id to standard queues and topics.
     `unwrap`: open the envelopes of SNS (subscriptions without raw delivery) and EventBridge.
     `reply_queue`: the name of a queue for replies, where CreateQueue is not allowed; one process alone may use it.
+    `places`, written `at.NAME=ARN`: where a queue or a topic is that has another name or another owner;
+    `at.TOPIC/GROUP=ARN` for the queue of a group. What is given so is never made or changed.
     """
 
     account: str = ""
@@ -31,6 +37,7 @@ class SqsOptions:
     fair: bool = True
     unwrap: bool = True
     reply_queue: str = ""
+    places: Mapping[Address, Place] = field(default_factory=dict)
 
 
 def parse_url(url: str) -> tuple[AwsSettings, SqsOptions]:
@@ -41,8 +48,21 @@ def parse_url(url: str) -> tuple[AwsSettings, SqsOptions]:
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.netloc:
         given.setdefault("region", parts.netloc)
-    own = {name: given.pop(name) for name in SqsOptions.__slots__ if name in given}
-    return AwsSettings.from_options(given), _parse(own)
+    own = {name: given.pop(name) for name in _PLAIN if name in given}
+    places = dict(_place(name, given.pop(name)) for name in list(given) if name.startswith(_AT))
+    return AwsSettings.from_options(given), replace(_parse(own), places=places)
+
+
+def _place(option: str, text: str) -> tuple[Address, Place]:
+    """`at.NAME` or `at.TOPIC/GROUP`; the ARN says whether NAME is a queue or a topic."""
+    try:
+        place = parse_arn(text)
+    except Refused as error:
+        raise ConfigError(f"{option}: {error}") from error
+    name, _, group = option.removeprefix(_AT).partition("/")
+    if not name or (group and place.service != "sqs"):
+        raise ConfigError(f"{option}={text}: expected at.TOPIC=ARN of sns, at.QUEUE or at.TOPIC/GROUP=ARN of sqs")
+    return Address("topic" if group or place.service == "sns" else "queue", name, group), place
 
 
 def _parse(given: Mapping[str, str]) -> SqsOptions:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from msgbus.brokers.aws import AwsClient, native_code
 from msgbus.brokers.aws.codes import DENIED, MISSING
-from msgbus.brokers.sqs.names import arn, is_fifo, queue_name, topic_name
+from msgbus.brokers.sqs.names import Place, arn, is_fifo, queue_name, topic_name
 from msgbus.brokers.sqs.wire import TYPE_BYTES
 from msgbus.errors import BusError, Refused
 from msgbus.message import Address
@@ -55,8 +55,9 @@ class Targets:
     `NAME.fifo`.
     """
 
-    def __init__(self, client: AwsClient, account: str) -> None:
+    def __init__(self, client: AwsClient, account: str, places: Mapping[Address, Place] | None = None) -> None:
         self.known: dict[Address, Target] = {}
+        self._places = dict(places or {})
         self._client = client
         self._account = account
         self._own_account = account
@@ -69,6 +70,26 @@ class Targets:
         if self._ordered.get(address, ordered) != ordered:
             self.known.pop(address, None)
         self._ordered[address] = ordered
+
+    def is_given(self, address: Address) -> bool:
+        """Whether the URL says where it is: then it is not ours to make or to change."""
+        return address in self._places
+
+    def queue(self, address: Address, *, ordered: bool) -> tuple[str, str]:
+        """Name and account of its queue; account "": the broker's own. Raises Refused where order can't be kept."""
+        place = self._places.get(address)
+        if place is None:
+            return queue_name(address, ordered=ordered), ""
+        if ordered and not is_fifo(place.name):
+            raise Refused(f"{address}: ordered=True, and the queue that the URL gives, {place.name}, is no FIFO queue")
+        return place.name, place.account
+
+    async def topic(self, name: str, *, ordered: bool) -> str:
+        """The ARN of its topic, whether or not it is there."""
+        place = self._places.get(Address("topic", name))
+        if place is None:
+            return await self.topic_arn(topic_name(name, ordered=ordered))
+        return arn("sns", place.region, place.account, place.name)
 
     async def of(self, address: Address) -> Target:
         """Where it leads. Raises Refused where nothing is there."""
@@ -84,25 +105,31 @@ class Targets:
     async def _look_up(self, address: Address) -> Target:
         if address.kind == "reply":
             return queue_target(_checked_url(address))
+        place = self._places.get(address)
+        if place is not None and place.region != await self.region():
+            raise Refused(
+                f"{address}: at.{address.name} is in {place.region}, this broker in {await self.region()}; route it to"
+                " a broker of its own with MSGBUS_ROUTES"
+            )
         declared = self._ordered.get(address)
-        choices = (False, True) if declared is None else (declared,)
+        choices = (False, True) if declared is None and place is None else (bool(declared),)
         if address.kind == "topic" and not address.group:
-            return await self._first_topic(address, [topic_name(address.name, ordered=each) for each in choices])
-        return await self._first_queue(address, [queue_name(address, ordered=each) for each in choices])
+            return await self._first_topic(address, [await self.topic(address.name, ordered=each) for each in choices])
+        return await self._first_queue(address, [self.queue(address, ordered=each) for each in choices])
 
-    async def _first_queue(self, address: Address, names: Sequence[str]) -> Target:
-        for name in dict.fromkeys(names):
-            url = await self.queue_url(name)
+    async def _first_queue(self, address: Address, queues: Sequence[tuple[str, str]]) -> Target:
+        for name, account in queues:
+            url = await self.queue_url(name, account)
             if url is not None:
                 return queue_target(url)
+        names = " or ".join(dict.fromkeys(name for name, _ in queues))
         raise Refused(
-            f"{address}: no SQS queue {' or '.join(dict.fromkeys(names))} in this account and region; with"
+            f"{address}: no SQS queue {names} in this account and region; with"
             " MSGBUS_PROVISION=create its consumer makes it at start"
         )
 
-    async def _first_topic(self, address: Address, names: Sequence[str]) -> Target:
-        for name in dict.fromkeys(names):
-            topic = await self.topic_arn(name)
+    async def _first_topic(self, address: Address, topics: Sequence[str]) -> Target:
+        for topic in dict.fromkeys(topics):
             try:
                 found = await self._client.call("sns", "GetTopicAttributes", {"TopicArn": topic})
             except Refused as error:
@@ -112,8 +139,9 @@ class Targets:
                     raise
             else:
                 return topic_target(topic, int(found["Attributes"].get("MaximumMessageSize", TOPIC_BYTES)))
+        names = " or ".join(dict.fromkeys(topic.rpartition(":")[2] for topic in topics))
         raise Refused(
-            f"{address}: no SNS topic {' or '.join(dict.fromkeys(names))} in this account and region; with"
+            f"{address}: no SNS topic {names} in this account and region; with"
             " MSGBUS_PROVISION=create it is made when first published to"
         )
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from msgbus.broker import Binding, Difference, Part, QueueSpec, TopicSpec
 from msgbus.brokers.aws import AwsClient, native_code
 from msgbus.brokers.aws.codes import DENIED, MISSING
-from msgbus.brokers.sqs.names import dead_name, is_fifo, queue_name, split_arn, topic_name
+from msgbus.brokers.sqs.names import arn, dead_name, is_fifo, split_arn
 from msgbus.brokers.sqs.policy import allowed, with_permission
 from msgbus.brokers.sqs.targets import TOPIC_BYTES, Target, Targets, ask, queue_target, topic_target
 from msgbus.errors import Refused
@@ -23,6 +23,7 @@ RECEIVES = 100
 _MOST_RECEIVES = 1000  # a quota of SQS
 _KEEP_DEAD = 14 * 86_400  # seconds, the longest that SQS keeps anything
 _TAG = "msgbus"
+_PENDING = "PendingConfirmation"  # in place of a subscription's ARN
 _SCOPE = "FilterPolicyScope"
 _OF_ATTRIBUTES = "MessageAttributes"
 _OF_BODY = "MessageBody"
@@ -79,7 +80,8 @@ class Topology:
         if settings.dead is not None:
             account, name = split_arn(settings.dead)
         else:
-            account, name = "", dead_name(queue_name(source.address, ordered=source.ordered))
+            name, account = self._targets.queue(source.address, ordered=source.ordered)
+            name = dead_name(name)
         known = self._dead.get(name)
         if known is None:
             url = await self._targets.queue_url(name, account)
@@ -112,10 +114,10 @@ class Topology:
         return await self._binding(part, create=create)
 
     async def _topic(self, part: TopicSpec, *, create: bool) -> Sequence[Difference]:
-        name = topic_name(part.name, ordered=part.ordered)
-        address, topic = Address("topic", part.name), await self._targets.topic_arn(name)
+        address, topic = Address("topic", part.name), await self._targets.topic(part.name, ordered=part.ordered)
+        name = topic.rpartition(":")[2]
         found = await self._topic_attributes(topic)
-        if found is None and not create:
+        if found is None and (not create or self._targets.is_given(address)):
             return [Difference(f"SNS topic {name}", "there", "missing")]
         if found is None:
             params: dict[str, Any] = {"Name": name, "Tags": [{"Key": _TAG, "Value": "topic"}]}
@@ -137,8 +139,10 @@ class Topology:
 
     async def _queue(self, part: QueueSpec, *, create: bool) -> Sequence[Difference]:
         source = part.source
-        name = queue_name(source.address, ordered=source.ordered)
-        url = await self._targets.queue_url(name)
+        name, account = self._targets.queue(source.address, ordered=source.ordered)
+        url = await self._targets.queue_url(name, account)
+        if self._targets.is_given(source.address):
+            return [] if url is not None else [Difference(f"SQS queue {name} of {account}", "there", "missing")]
         if url is None:
             if create:
                 url = await self._create_queue(part, name)
@@ -185,16 +189,21 @@ class Topology:
 
     async def _binding(self, part: Binding, *, create: bool) -> Sequence[Difference]:
         source = part.source
-        name = queue_name(source.address, ordered=source.ordered)
-        topic = await self._targets.topic_arn(topic_name(part.topic, ordered=source.ordered))
+        name, account = self._targets.queue(source.address, ordered=source.ordered)
+        topic = await self._targets.topic(part.topic, ordered=source.ordered)
         what = f"SNS subscription of SQS queue {name} to {topic}"
-        url = await self._targets.queue_url(name)
+        url = await self._targets.queue_url(name, account)
         if url is None or (not create and await self._topic_attributes(topic) is None):
             return [Difference(what, "there", "missing")]
         settings = await self.settings(url)
-        differences = await self._permission(url, settings, topic, create=create)
+        if settings.arn is None and account:  # of somebody who doesn't let us look
+            settings = replace(settings, arn=arn("sqs", await self._targets.region(), account, name))
+        given = self._targets.is_given(source.address)
+        differences = [] if given else await self._permission(url, settings, topic, create=create)
         wanted = _subscription_attributes(source, settings)
         subscription = await self._find_subscription(topic, str(settings.arn))
+        if subscription == _PENDING:
+            return [*differences, Difference(what, "confirmed by the queue's owner", "pending confirmation")]
         if subscription is None:
             if create:
                 await self._subscribe(topic, str(settings.arn), wanted)
