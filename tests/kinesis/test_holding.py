@@ -27,7 +27,7 @@ def stream(sizes: list[int]) -> list[dict[str, Any]]:
     """One record for each size; 0 is an ordinary one, others are aggregates of so many. Bodies count up."""
     number, records = 0, []
     for place, size in enumerate(sizes):
-        users = [UserRecord(f"k{number + each}", str(number + each).encode()) for each in range(max(1, size))]
+        users = [UserRecord(f"k{(number + each) % 3}", str(number + each).encode()) for each in range(max(1, size))]
         number += len(users)
         data = encode(users) if size else users[0].data
         records.append(record(100 + 7 * place, data, users[0].key))
@@ -41,17 +41,19 @@ def after(records: list[dict[str, Any]], row: Row) -> list[dict[str, Any]]:
 
 
 def settle(holding: Holding, delivery: Delivery) -> None:
-    holding.marks.done(delivery.token)
+    holding.done(delivery.token)
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(0, 2**32), st.integers(1, 30))
-def test_any_number_of_owners_settle_each_record_once(sizes: list[int], seed: int, tail: int) -> None:
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(0, 2**32), st.integers(1, 30), st.integers(1, 3)
+)
+def test_any_number_of_owners_settle_each_record_once(sizes: list[int], seed: int, tail: int, share: int) -> None:
     chance, records, row = random.Random(seed), stream(sizes), ROW
     count = sum(max(1, size) for size in sizes)
     seen: list[int] = []
     settled: set[int] = set()
     while len(settled) < count:
-        holding = Holding(SOURCE, row, tail)
+        holding = Holding(SOURCE, row, tail, share)
         holding.load(after(records, row))
         in_hand: list[Delivery] = []
         for _ in range(chance.randrange(1, 20)):
@@ -155,6 +157,36 @@ def test_the_tail_is_bounded() -> None:
     assert not holding.waits
     settle(holding, first)
     assert len(holding.take(10)) == 3
+
+
+def test_one_key_does_not_fill_the_room_of_all() -> None:
+    holding = Holding(SOURCE, ROW, 100, share=2)
+    holding.load([record(number, str(number).encode(), "failing" if number < 8 else "other") for number in range(10)])
+    taken = holding.take(10)
+    assert [delivery.body for delivery in taken] == [b"0", b"1", b"8", b"9"]
+    settle(holding, taken[0])
+    (following,) = holding.take(10)
+    assert following.body == b"2"
+    for delivery in (*taken[1:], following):
+        settle(holding, delivery)
+    assert [delivery.body for delivery in holding.take(10)] == [b"3", b"4"]
+    assert holding.marks.committed == ("2", 0)
+
+
+def test_a_row_tells_of_so_many_open_records_and_no_more() -> None:
+    holding = Holding(SOURCE, ROW, 5000)
+    records = [record(10**55 + number, str(number).encode()) for number in range(3000)]
+    holding.load(records)
+    taken = holding.take(3000)
+    for delivery in taken[1::2]:
+        settle(holding, delivery)
+    row = holding.advanced(ROW, whole=True)
+    assert len(row.progress) < 200_000
+    following = Holding(SOURCE, row, 5000)
+    following.load(records)
+    again = {int(delivery.body) for delivery in following.take(3000)}
+    assert set(range(0, 3000, 2)) <= again
+    assert not again & set(range(1, 1999, 2))
 
 
 def test_only_ordered_sources_have_lanes() -> None:

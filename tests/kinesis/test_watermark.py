@@ -24,7 +24,6 @@ def test_the_prefix_is_what_has_nothing_open_before_it(skips: list[bool], random
         assert len(water) == len(marks) - first_open
         assert list(water.open()) == [each for each in marks if not each.done]
         assert step is None or grew == (water.committed != before)
-    assert water.last == (marks[-1].position if marks else None)
 
 
 def test_done_twice_moves_nothing() -> None:

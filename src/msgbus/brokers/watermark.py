@@ -46,14 +46,12 @@ class Watermark(Generic[M]):
         mark.done = True
         return self._advance() if self._marks and self._marks[0] is mark else False
 
+    def __iter__(self) -> Iterator[M]:
+        return iter(self._marks)
+
     def open(self) -> Iterator[M]:
         """What is not done, in order."""
         return (mark for mark in self._marks if not mark.done)
-
-    @property
-    def last(self) -> tuple[str, int] | None:
-        """The furthest position that was handed out."""
-        return self._marks[-1].position if self._marks else self.committed
 
     def _advance(self) -> bool:
         marks, before = self._marks, self.committed

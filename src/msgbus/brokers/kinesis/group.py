@@ -28,6 +28,7 @@ from msgbus.message import Source
 log = logging.getLogger("msgbus.kinesis")
 
 _CANCELLED = 0.05  # of a lease: time for cancelled handlers to end before their shard is given
+_SHARE = 8  # the part of what may be in hand that one key may have
 _LAST_WRITES = 5.0  # seconds that the last checkpoints may take
 
 ListShards = Callable[[], Coroutine[Any, Any, Sequence[Shard]]]
@@ -121,12 +122,19 @@ class Group:
             await asyncio.wait(tasks)
         works = list(self.work.values())
         self.work.clear()
-        if works:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_WRITES):
-                    await asyncio.gather(*(self._let_go(work, Row.given) for work in works))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WRITES):
+                await asyncio.gather(*(self._let_go(work, Row.given) for work in works))
+                await self._free_what_is_left()
         for work in works:
             work.keeper.close()
+
+    async def _free_what_is_left(self) -> None:
+        """A lease that was taken as this was cancelled, or that was asked for and not given yet."""
+        with contextlib.suppress(BusError):
+            for row in await self._store.rows():
+                if row.owner == self.me:
+                    await self._store.swap(row, row.changed(owner=row.giver, giver=""))
 
     def settled(self, holding: Holding) -> None:
         """Something of it was settled."""
@@ -224,7 +232,8 @@ class Group:
             self._begin(mine, began)
 
     def _begin(self, row: Row, began: float) -> None:
-        holding = Holding(self._source, row, self._options.tail)
+        share = max(1, self._prefetch // _SHARE)
+        holding = Holding(self._source, row, self._options.tail, share)
         options = self._options
         keeper = Keeper(
             holding,

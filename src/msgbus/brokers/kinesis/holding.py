@@ -18,6 +18,7 @@ from msgbus.message import Delivery, Source
 
 _STRUCTURED = "application/cloudevents+json"
 _MANY = 50  # open records, above which a row carries them only when it must
+_MOST = 1000  # open records that a row carries: an item of DynamoDB has 400 KB
 
 Record = Mapping[str, Any]
 
@@ -47,11 +48,12 @@ class Token(Mark[tuple[str, int]]):
 class Holding:
     """`row` is the lease as it was last written, `behind` how many seconds the last read was behind the newest.
 
-    `tail`: how many records may be handed out beyond the checkpoint before nothing more is. `ended`: the shard is
-    closed and read to its end; `children`: what came out of it. `lost`: nothing here is ours any more.
+    `tail`: how many records may be handed out beyond the checkpoint before nothing more is. `share`: how many of one
+    key may be in hand, so that a failing one does not fill the room of all. `ended`: the shard is closed and read to
+    its end; `children`: what came out of it. `lost`: nothing here is ours any more.
     """
 
-    def __init__(self, source: Source, row: Row, tail: int) -> None:
+    def __init__(self, source: Source, row: Row, tail: int, share: int = 1 << 62) -> None:
         self.row = row
         self.behind: float | None = None
         self.ended = False
@@ -63,7 +65,10 @@ class Holding:
         self.marks.committed = row.position
         self._source = source
         self._tail = tail
-        self._again: deque[Token] = deque()
+        self._share = share
+        self._again: deque[Delivery] = deque()
+        self._of_key: dict[str, int] = {}
+        self._parked: dict[str, deque[tuple[Item, Token]]] = {}
         self._floor = row.position
         self._resumed = Progress.from_text(row.progress)
 
@@ -108,31 +113,55 @@ class Holding:
     def take(self, limit: int) -> list[Delivery]:
         """Up to `limit` deliveries, now in hand."""
         taken: list[Delivery] = []
-        again, buffer, marks = self._again, self.buffer, self.marks
+        again, buffer, marks, ordered = self._again, self.buffer, self.marks, self._source.ordered
         while again and len(taken) < limit:
-            delivery = again.popleft().delivery
-            if delivery is not None:
-                taken.append(delivery)
+            taken.append(again.popleft())
         while buffer and len(taken) < limit and len(marks) < self._tail:
             item = buffer.popleft()
             token = Token(self, (item.sequence, item.sub))
             token.done = item.skip
             marks.add(token)
-            if not item.skip:
-                token.delivery = self._delivery(item, token)
-                taken.append(token.delivery)
+            if not item.skip and not (ordered and self._must_wait(item, token)):
+                taken.append(self._delivery(item, token))
         return taken
+
+    def _must_wait(self, item: Item, token: Token) -> bool:
+        """Whether enough of its key is in hand."""
+        count = self._of_key.get(item.key, 0)
+        if count < self._share:
+            self._of_key[item.key] = count + 1
+            return False
+        if item.key not in self._parked:
+            self._parked[item.key] = deque()
+        self._parked[item.key].append((item, token))
+        return True
+
+    def done(self, token: Token) -> None:
+        """It is settled: the prefix may grow, and the next one of its key may be handed out."""
+        delivery, token.delivery = token.delivery, None
+        self.marks.done(token)
+        key = delivery.lane if delivery is not None else None
+        if key is None:
+            return
+        if parked := self._parked.get(key):
+            self._again.append(self._delivery(*parked.popleft()))
+            if not parked:
+                del self._parked[key]
+        elif self._of_key[key] > 1:
+            self._of_key[key] -= 1
+        else:
+            del self._of_key[key]
 
     def _delivery(self, item: Item, token: Token) -> Delivery:
         headers: Mapping[str, str] = {}
         before = Open()
-        if self._resumed.last is not None:
+        if self._resumed.open:
             before = self._resumed.open.get(token.position, before)
             if before.first_failed:
                 headers = {h.FIRST_FAILED: f"{before.first_failed:.3f}"}
                 if item.data.startswith(b'{"specversion":"1.0"'):  # else known by having no headers
                     headers = {**headers, h.CONTENT_TYPE: _STRUCTURED}
-        return Delivery(
+        token.delivery = Delivery(
             item.data,
             self._source,
             headers,
@@ -143,10 +172,12 @@ class Holding:
             item.raw.get("ApproximateArrivalTimestamp"),
             item.raw,
         )
+        return token.delivery
 
     def give_back(self, token: Token) -> None:
         """Unstarted: to be handed out once more, before anything else."""
-        self._again.append(token)
+        if token.delivery is not None:
+            self._again.append(token.delivery)
 
     # -- how far it is
 
@@ -179,13 +210,25 @@ class Holding:
         return row
 
     def _progress(self) -> Progress:
-        opened = {token.position: _open(token.delivery) for token in self.marks.open()}
-        last, before = self.marks.last, self._resumed
+        last, opened = self._seen()
+        before = self._resumed
         if before.last is not None and (last is None or _order(last) < _order(before.last)):
             later = {each: told for each, told in before.open.items() if last is None or _order(each) > _order(last)}
             return Progress(before.last, {**opened, **later})  # not yet as far as who had it before us
-        self._resumed = Progress()
+        self._resumed = Progress(None, before.open)  # passed; the attempts of what still waits are there
         return Progress(last, opened) if len(self.marks) else Progress()
+
+    def _seen(self) -> tuple[tuple[str, int] | None, dict[tuple[str, int], Open]]:
+        """How far it was handed out, and what is open up to there; as far as there is room for in a row."""
+        last = self.marks.committed
+        opened: dict[tuple[str, int], Open] = {}
+        for token in self.marks:
+            if not token.done:
+                if len(opened) == _MOST:
+                    break
+                opened[token.position] = _open(token.delivery)
+            last = token.position
+        return last, opened
 
 
 def _order(position: tuple[str, int]) -> tuple[int, int]:

@@ -66,7 +66,7 @@ class KinesisReceiver:
             if room <= 0:
                 break
             holding = works[(self._turn + place) % len(works)].holding
-            if holding.waits and not holding.giving:
+            if holding.waits and not holding.giving and not self.group.is_over(holding):
                 batch += holding.take(room)
                 self.group.taken(holding)
                 if holding.is_dirty or holding.ended:
@@ -136,8 +136,7 @@ class KinesisReceiver:
 
     def _done(self, token: Token) -> None:
         self._in_hand.discard(token)
-        token.holding.marks.done(token)
-        token.delivery = None
+        token.holding.done(token)
         self.group.settled(token.holding)
 
     def _release(self, token: Token) -> None:
