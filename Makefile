@@ -7,13 +7,14 @@ PIP     = $(PYTHON) -m pip --python $(RUN) --disable-pip-version-check
 JOBS   ?= 4
 STAMP   = $(VENV)/.installed
 
-.PHONY: help demo test check format bench-core bench-sqs clean
+.PHONY: help demo test check format bench-core bench-sqs bench-kinesis clean
 help:
 	@echo 'make demo        the order shop on the embedded broker: no server needed'
 	@echo 'make test        lint, types and all tests'
 	@echo 'make check       lint and types only'
 	@echo 'make bench-core  what a message costs, beside the floor and other frameworks'
 	@echo 'make bench-sqs   what a message costs on SQS, beside loops written by hand'
+	@echo 'make bench-kinesis  what a record costs on Kinesis, beside aiobotocore and async-kinesis'
 
 # --without-pip: Debian ships no ensurepip with python3, and the outer pip can install into the environment.
 $(VENV)/bin/python:
@@ -51,6 +52,10 @@ bench-core: $(STAMP)-bench
 bench-sqs: $(STAMP)-bench
 	$(RUN) -m tests.servers install fauxqs ministack
 	$(RUN) -m benchmarks.sqs
+
+bench-kinesis: $(STAMP)-bench
+	$(RUN) -m tests.servers install ministack
+	$(RUN) -m benchmarks.kinesis
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache

@@ -12,7 +12,7 @@ from tests.faults.kinesis_run import LEASE, Run, eventually, new_topic, some_ite
 from tests.faults.kinesis_worker import Work
 from tests.servers import Handle
 
-COUNT = int(os.environ.get("MSGBUS_FAULT_RECORDS", "6000"))
+COUNT = int(os.environ.get("MSGBUS_FAULT_RECORDS", "4000"))
 """Records of a run; `MSGBUS_FAULT_RECORDS=100000` for a long one."""
 
 SLOW = pytest.mark.timeout(max(120, COUNT // 100))

@@ -1,9 +1,13 @@
 """What may be in a stream, for properties."""
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from msgbus.brokers.kinesis.aggregation import UserRecord
 from msgbus.brokers.kinesis.hashing import HIGHEST, Shard
+
+UNHURRIED = settings(deadline=None, max_examples=60)
+"""On a busy machine the first example may take long."""
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 TAGS = st.lists(st.tuples(KEYS, st.text(st.characters(codec="utf-8"), max_size=5)), max_size=2).map(tuple)

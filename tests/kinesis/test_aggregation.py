@@ -12,7 +12,7 @@ from google.protobuf import (  # type: ignore[import-untyped]
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.kinesis.strategies import USER_RECORDS
+from tests.kinesis.strategies import UNHURRIED, USER_RECORDS
 
 from msgbus.brokers.kinesis.aggregation import FRAME, MAGIC, UserRecord, decode, encode, size_of
 
@@ -82,6 +82,7 @@ def read_by_google(data: bytes) -> list[UserRecord]:
     ]
 
 
+@UNHURRIED
 @given(st.lists(USER_RECORDS, max_size=10))
 def test_what_is_written_is_read_by_us_and_by_protobuf(records: list[UserRecord]) -> None:
     data = encode(records)
@@ -90,22 +91,26 @@ def test_what_is_written_is_read_by_us_and_by_protobuf(records: list[UserRecord]
     assert len(data) <= FRAME + sum(map(size_of, records))
 
 
+@UNHURRIED
 @given(st.lists(USER_RECORDS, max_size=10))
 def test_what_protobuf_writes_is_read(records: list[UserRecord]) -> None:
     assert decode(by_google(records)) == records
 
 
+@UNHURRIED
 @given(st.binary(max_size=200), st.booleans())
 def test_any_other_bytes_are_an_ordinary_record(data: bytes, magic: bool) -> None:
     assert decode(MAGIC + data if magic else data) is None
 
 
+@UNHURRIED
 @given(st.binary(max_size=200))
 def test_a_right_sum_over_anything_never_raises(data: bytes) -> None:
     framed = MAGIC + data + hashlib.md5(data, usedforsecurity=False).digest()
     assert decode(framed) is None or isinstance(decode(framed), list)
 
 
+@UNHURRIED
 @given(st.lists(USER_RECORDS, min_size=1, max_size=5), st.data())
 def test_a_damaged_aggregate_is_an_ordinary_record(records: list[UserRecord], data: st.DataObject) -> None:
     whole = bytearray(encode(records))

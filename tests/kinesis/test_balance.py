@@ -6,7 +6,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.kinesis.strategies import lineages
+from tests.kinesis.strategies import UNHURRIED, lineages
 
 from msgbus.brokers.kinesis.balance import (
     Observer,
@@ -33,6 +33,7 @@ def by_shard(rows: list[Row]) -> dict[str, Row]:
     return {row.shard: row for row in rows}
 
 
+@UNHURRIED
 @given(st.lists(OWNERS, max_size=12), st.sampled_from(["a", "e"]), st.sets(st.integers(0, 11)), st.integers(0, 99))
 def test_only_what_is_free_is_taken(owners: list[str], me: str, old: set[int], spread: int) -> None:
     rows = table(owners)
@@ -43,6 +44,7 @@ def test_only_what_is_free_is_taken(owners: list[str], me: str, old: set[int], s
     assert not (decision.take and decision.ask)
 
 
+@UNHURRIED
 @given(st.integers(1, 12), st.integers(1, 5), st.randoms(use_true_random=False))
 def test_any_number_of_workers_comes_to_equal_shares(shards: int, workers: int, random: object) -> None:
     rows = by_shard(table([""] * shards))
@@ -102,6 +104,7 @@ def test_a_lease_ends_when_its_counter_stood_still_on_the_observers_clock() -> N
     assert observer.look([row.changed()], 140.0) == NOBODY, "it was away: seen anew"
 
 
+@UNHURRIED
 @given(lineages())
 def test_a_new_group_reads_each_record_once(shards: list[Shard]) -> None:
     oldest = first_rows(shards, Start("oldest"), 5.0)
@@ -113,6 +116,7 @@ def test_a_new_group_reads_each_record_once(shards: list[Shard]) -> None:
     assert len(time) == len(shards)
 
 
+@UNHURRIED
 @given(lineages(), st.data())
 def test_every_open_shard_gets_a_lease_and_no_ancestor_does(shards: list[Shard], data: st.DataObject) -> None:
     held = data.draw(st.sets(st.sampled_from([shard.id for shard in shards]), min_size=1))
@@ -123,6 +127,7 @@ def test_every_open_shard_gets_a_lease_and_no_ancestor_does(shards: list[Shard],
     assert not new & (ancestors(known, held) | held)
 
 
+@UNHURRIED
 @given(lineages())
 def test_a_group_that_reads_all_reads_parents_before_children(shards: list[Shard]) -> None:
     rows = by_shard(first_rows(shards, Start("oldest"), 0.0))
@@ -144,6 +149,7 @@ def test_a_finished_lease_is_forgotten_when_the_stream_forgot_and_its_children_b
     assert forgettable([Shard("c")], by_shard([Row(shard="p"), begun])) == []
 
 
+@UNHURRIED
 @given(lineages(), st.sampled_from(["oldest", "latest", "time"]))
 def test_a_restart_frees_every_lease_and_leaves_nothing_half(shards: list[Shard], at: str) -> None:
     start = Start(at, 3.0)  # type: ignore[arg-type]

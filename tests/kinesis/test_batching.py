@@ -4,7 +4,7 @@ from itertools import chain
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.kinesis.strategies import USER_RECORDS, lineages
+from tests.kinesis.strategies import UNHURRIED, USER_RECORDS, lineages
 from tests.scripted import HandClock
 
 from msgbus.brokers.kinesis.aggregation import UserRecord, decode, size_of
@@ -12,6 +12,7 @@ from msgbus.brokers.kinesis.batching import CHECKED, RECORDS, Put, Rates, aggreg
 from msgbus.brokers.kinesis.hashing import HIGHEST, Shard, ShardMap
 
 
+@UNHURRIED
 @given(st.lists(USER_RECORDS, max_size=40), lineages(), st.integers(50, 400))
 def test_aggregates_hold_each_entry_once_in_the_shard_it_belongs_to(
     records: list[UserRecord], shards: list[Shard], limit: int
@@ -31,6 +32,7 @@ def test_aggregates_hold_each_entry_once_in_the_shard_it_belongs_to(
             assert sum(size_of(entry.record) for entry in put.entries) <= limit
 
 
+@UNHURRIED
 @given(st.lists(USER_RECORDS, max_size=40), lineages())
 def test_the_order_in_a_shard_is_kept(records: list[UserRecord], shards: list[Shard]) -> None:
     small = [record for record in records if size_of(record) <= 300]  # a large one overtakes what gathers
@@ -40,6 +42,7 @@ def test_the_order_in_a_shard_is_kept(records: list[UserRecord], shards: list[Sh
         assert places == sorted(places)
 
 
+@UNHURRIED
 @given(st.lists(st.integers(0, 60), max_size=60), st.integers(60, 200))
 def test_calls_keep_to_their_limits(sizes: list[int], limit: int) -> None:
     puts = [Put((), "", bytes(size), size) for size in sizes]
@@ -52,6 +55,7 @@ def test_a_call_has_at_most_500_records() -> None:
     assert [len(part) for part in calls([Put((), "k", b"", 1)] * 1001)] == [500, 500, 1]
 
 
+@UNHURRIED
 @given(USER_RECORDS)
 def test_only_tags_and_company_need_the_frame(record: UserRecord) -> None:
     put = plain(entry_of(0, record), None)

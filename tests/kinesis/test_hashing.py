@@ -2,17 +2,19 @@
 
 import pytest
 from hypothesis import given
-from tests.kinesis.strategies import HASHES, lineages
+from tests.kinesis.strategies import HASHES, UNHURRIED, lineages
 
 from msgbus.brokers.kinesis.hashing import HIGHEST, Shard, ShardMap, ancestors, hash_of
 
 
+@UNHURRIED
 @given(lineages(), HASHES)
 def test_every_hash_has_one_open_shard(shards: list[Shard], hash_key: int) -> None:
     found = ShardMap(shards).of(hash_key)
     assert [found] == [shard for shard in shards if not shard.closed and shard.owns(hash_key)]
 
 
+@UNHURRIED
 @given(lineages())
 def test_closed_shards_are_known_by_their_children_too(shards: list[Shard]) -> None:
     """ListShards may be behind with the ending sequence number."""
@@ -20,6 +22,7 @@ def test_closed_shards_are_known_by_their_children_too(shards: list[Shard]) -> N
     assert [s.id for s in ShardMap(blind).open] == [s.id for s in ShardMap(shards).open]
 
 
+@UNHURRIED
 @given(lineages())
 def test_ancestors_are_closed_and_older(shards: list[Shard]) -> None:
     known = {shard.id: shard for shard in shards}

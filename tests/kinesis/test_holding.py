@@ -5,6 +5,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.kinesis.strategies import UNHURRIED
 
 from msgbus import headers as h
 from msgbus.brokers.kinesis.aggregation import UserRecord, encode
@@ -44,6 +45,7 @@ def settle(holding: Holding, delivery: Delivery) -> None:
     holding.done(delivery.token)
 
 
+@UNHURRIED
 @given(
     st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(0, 2**32), st.integers(1, 30), st.integers(1, 3)
 )
@@ -76,6 +78,7 @@ def _order(row: Row) -> tuple[int, int]:
     return int(row.position[0]), row.position[1]
 
 
+@UNHURRIED
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(0, 2**32))
 def test_a_crash_at_any_time_loses_nothing(sizes: list[int], seed: int) -> None:
     """What is written is some earlier state: records come again, none is left out."""
@@ -195,6 +198,7 @@ def test_only_ordered_sources_have_lanes() -> None:
     assert holding.take(1)[0].lane is None
 
 
+@UNHURRIED
 @given(st.text(max_size=30))
 def test_damaged_progress_is_none(text: str) -> None:
     assert Progress.from_text(text) == Progress()

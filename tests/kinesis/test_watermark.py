@@ -2,10 +2,12 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.kinesis.strategies import UNHURRIED
 
 from msgbus.brokers.watermark import Mark, Watermark
 
 
+@UNHURRIED
 @given(st.lists(st.booleans(), max_size=30), st.randoms(use_true_random=False))
 def test_the_prefix_is_what_has_nothing_open_before_it(skips: list[bool], random: object) -> None:
     water: Watermark[Mark[tuple[str, int]]] = Watermark()
