@@ -33,8 +33,8 @@ async def test_a_memory_alarm_holds_publishers_and_lets_consumers_work(
     broker = await connect(url=limited.url)
     source = await queue(broker, name)
     await send(broker, *(out(source, n) for n in range(20)))
+    await control(limited, *ALARM)  # it takes longer than what is prefetched may stay unsettled
     async with broker.receiver(source, prefetch=5) as receiver:
-        await control(limited, *ALARM)
         sending = [asyncio.ensure_future(broker.send([out(source, n)])) for n in (20, 21)]
         try:
             while not broker.status().blocked:  # noqa: ASYNC110 - a status, nothing to await

@@ -145,11 +145,11 @@ async def test_a_slow_socket_holds_publishers_back(connect: Connect, rabbitmq: H
         source = await queue(broker, name)
         wire = broker._wires.publishing()
         assert isinstance(wire, LeanWire)
-        assert wire._transport is not None
+        assert wire.transport is not None
         proxy.freeze()
         sending = [asyncio.ensure_future(broker.send([out(source, bytes(65_536))])) for _ in range(1024)]
         await asyncio.sleep(0.2)
-        assert wire._transport.get_write_buffer_size() < 4 * 1024 * 1024
+        assert wire.transport.get_write_buffer_size() < 4 * 1024 * 1024
         proxy.thaw()
         results = await asyncio.gather(*sending)
         assert all(isinstance(result, Receipt) for batch in results for result in batch)

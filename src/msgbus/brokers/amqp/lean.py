@@ -14,11 +14,10 @@ from msgbus.brokers.amqp.errors import caused, connection_end
 from msgbus.brokers.amqp.lean_channel import Calls, LeanChannel
 from msgbus.brokers.amqp.settings import Target
 from msgbus.brokers.amqp.wire import Arrived
+from msgbus.brokers.writes import GatheredWrites, connecting
 from msgbus.clock import Clock, TimerHandle
 from msgbus.errors import BusError, Disconnected, Refused, Unavailable
 
-_GATHER = 256 * 1024  # bytes that are written without waiting for the end of the turn
-_HIGH = 1024 * 1024  # bytes in the transport's buffer at which publishers wait
 _GOODBYE = 2.0  # seconds that the end of a connection may take
 _CAPABILITIES = (
     "authentication_failure_close",
@@ -29,14 +28,12 @@ _CAPABILITIES = (
 )
 
 
-class LeanWire(asyncio.Protocol):
+class LeanWire(GatheredWrites):
     """One connection to one host; see wire.Wire."""
 
     def __init__(self, target: Target, host: tuple[str, int], clock: Clock) -> None:
-        self.loop = asyncio.get_running_loop()
+        super().__init__(asyncio.get_running_loop())
         self.closed: BusError | None = Disconnected("not connected")
-        self.blocked = ""
-        self.held = False
         self.frame_max = target.options.frame_max
         self._target = target
         self._host = host
@@ -45,13 +42,8 @@ class LeanWire(asyncio.Protocol):
         self._calls = Calls(self.loop)
         self._channels: dict[int, LeanChannel] = {}
         self._most_channels = 2047
-        self._transport: asyncio.Transport | None = None
         self._opening = False
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._paused = False
-        self._waiting: list[asyncio.Future[None]] = []
-        self._heard = self._spoke = False
+        self._heard = False
         self._silent = 0
         self._beat_timer: TimerHandle | None = None
         self._over: asyncio.Future[None] = self.loop.create_future()
@@ -60,23 +52,14 @@ class LeanWire(asyncio.Protocol):
 
     async def open(self) -> None:
         """Connect, say who we are, agree on sizes."""
-        place = f"{self._host[0]}:{self._host[1]}"
         try:
-            async with asyncio.timeout(self._target.options.timeout):
+            async with connecting(self._host, self._target.options.timeout):
                 await self._connect()
                 await self._handshake()
-        except ssl.SSLCertVerificationError as error:
-            raise Refused(f"{place}: its certificate is not trusted: {error.verify_message}") from error
-        except TimeoutError as error:
-            raise Disconnected(f"{place} did not answer in {self._target.options.timeout:g} s") from error
-        except ssl.SSLError as error:
-            raise Refused(f"{place}: no TLS connection: {error.reason or error}") from error
-        except OSError as error:
-            raise Disconnected(f"{place}: {error}") from error
         finally:
             self._opening = False
-            if self.closed is not None and self._transport is not None:
-                self._transport.abort()
+            if self.closed is not None and self.transport is not None:
+                self.transport.abort()
 
     async def _connect(self) -> None:
         context = self._target.context()
@@ -115,11 +98,11 @@ class LeanWire(asyncio.Protocol):
 
     async def close(self) -> None:
         """Say goodbye; harmless when not connected."""
-        transport = self._transport
+        transport = self.transport
         if self.closed is None and transport is not None:
             self.write(codec.method_frame(0, Connection.Close(200, "", 0, 0)))
             self._lose(Disconnected("closed"))
-            self._flush()
+            self.flush()
             try:
                 await asyncio.wait([self._over], timeout=_GOODBYE)
             finally:
@@ -148,57 +131,11 @@ class LeanWire(asyncio.Protocol):
         self.write(codec.method_frame(0, method))
         return await waiter
 
-    # -- writing
-
-    def write(self, data: bytes) -> None:
-        """Send it in this turn of the loop."""
-        if not self._out:
-            self.loop.call_soon(self._flush)
-        self._out.append(data)
-        self._out_bytes += len(data)
-        if self._out_bytes > _GATHER:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._out:
-            data = b"".join(self._out)
-            self._out.clear()
-            self._out_bytes = 0
-            self._spoke = True
-            if self._transport is not None:
-                self._transport.write(data)
-
-    async def writable(self) -> None:
-        """Until publishers may go on, or the connection is gone."""
-        while self.held:
-            waiter: asyncio.Future[None] = self.loop.create_future()
-            self._waiting.append(waiter)
-            await waiter
-
-    def pause_writing(self) -> None:
-        """The transport's buffer is full."""
-        self._paused = True
-        self._hold()
-
-    def resume_writing(self) -> None:
-        """The transport's buffer has emptied."""
-        self._paused = False
-        self._hold()
-
-    def _hold(self) -> None:
-        self.held = self.closed is None and (self._paused or bool(self.blocked))
-        if not self.held:
-            waiting, self._waiting = self._waiting, []
-            for waiter in waiting:
-                if not waiter.done():
-                    waiter.set_result(None)
-
     # -- reading
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is there."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=_HIGH)
+        self.begin(cast(asyncio.Transport, transport))
 
     def data_received(self, data: bytes) -> None:
         """Hand out what came."""
@@ -239,11 +176,9 @@ class LeanWire(asyncio.Protocol):
             return
         frame = event.frame
         if isinstance(frame, Connection.Blocked):
-            self.blocked = frame.reason or "the server blocks publishers"
-            self._hold()
+            self.block(frame.reason or "the server blocks publishers")
         elif isinstance(frame, Connection.Unblocked):
-            self.blocked = ""
-            self._hold()
+            self.block("")
         elif isinstance(frame, Connection.Close):
             self._closed_by_server(frame)
         elif isinstance(frame, Connection.CloseOk):
@@ -253,7 +188,7 @@ class LeanWire(asyncio.Protocol):
 
     def _closed_by_server(self, frame: Connection.Close) -> None:
         self.write(codec.method_frame(0, Connection.CloseOk()))
-        self._flush()
+        self.flush()
         error = connection_end(frame.reply_code or 0, frame.reply_text or "", opening=self._opening)
         self._lose(error)
         self._finish()
@@ -269,13 +204,13 @@ class LeanWire(asyncio.Protocol):
             self._over.set_result(None)
 
     def _finish(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+        if self.transport is not None:
+            self.transport.close()
 
     def _break(self, error: BusError) -> None:
         self._lose(error)
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     def _lose(self, error: BusError) -> None:
         """The first reason stays."""
@@ -283,23 +218,22 @@ class LeanWire(asyncio.Protocol):
             return
         self.closed = error
         self._opening = False
-        self.blocked = ""
         if self._beat_timer is not None:
             self._beat_timer.cancel()
         self._calls.fail(error)
         for channel in list(self._channels.values()):
             channel.lost(error)
-        self._hold()
+        self.free()
 
     # -- heartbeats
 
     def _beat(self, half: float) -> None:
         """Every half interval: say something if nothing was said, and count how long nothing was heard."""
-        if not self._spoke:
+        if not self.spoke:
             self.write(codec.BEAT)
-            self._flush()
+            self.flush()
         self._silent = 0 if self._heard else self._silent + 1
-        self._heard = self._spoke = False
+        self._heard = self.spoke = False
         if self._silent >= 4:
             self._break(Disconnected(f"nothing heard for {4 * half:g} s: the connection is dead"))
         else:

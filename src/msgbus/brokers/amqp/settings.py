@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote, urlsplit
 
+from msgbus.brokers.urls import Hosts, account_of, hosts_of, options_of, tls_context
 from msgbus.errors import ConfigError
 
 PATIENCE = 30.0
@@ -50,7 +50,7 @@ _LEAST = {"heartbeat": 0, "timeout": 0.001, "frame_max": 4096, "max_bytes": 1, "
 class Target:
     """Where and as whom to connect: `hosts` are (host, port), tried in turn."""
 
-    hosts: tuple[tuple[str, int], ...]
+    hosts: Hosts
     user: str
     password: str
     vhost: str
@@ -63,63 +63,23 @@ class Target:
         return f"{'amqps' if self.tls else 'amqp'}://{places}/{'' if self.vhost == '/' else self.vhost}"
 
     def context(self) -> ssl.SSLContext | None:
-        """The TLS settings; None without TLS. The server's certificate and name are always checked."""
-        if not self.tls:
-            return None
+        """The TLS settings; None without TLS."""
         options = self.options
-        try:
-            context = ssl.create_default_context(cafile=options.ca or None)
-            if options.cert:
-                context.load_cert_chain(options.cert, options.key or None)
-        except OSError as error:
-            raise ConfigError(f"{self}: can't read the certificates of ?ca=, ?cert= and ?key=: {error}") from error
-        return context
+        return tls_context(str(self), options.ca, options.cert, options.key) if self.tls else None
 
 
 def parse(url: str) -> Target:
     """`amqp://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/VHOST][?OPTION=VALUE...]`. Raises ConfigError."""
     parts = urlsplit(url)
-    account, _, places = parts.netloc.rpartition("@")
-    user, _, password = account.partition(":")
-    hosts = tuple(_host(place, PORTS[parts.scheme]) for place in (places or "localhost").split(","))
+    user, password = account_of(url, ("guest", "guest"))
+    options = options_of(url, Options(), _CHOICES, _LEAST)
+    if options.key and not options.cert:
+        raise ConfigError(f"{parts.scheme}: key= needs cert=")
     return Target(
-        hosts=hosts,
-        user=unquote(user) if account else "guest",
-        password=unquote(password) if account else "guest",
+        hosts=hosts_of(url, PORTS[parts.scheme]),
+        user=user,
+        password=password,
         vhost=unquote(parts.path[1:]) or "/",
         tls=parts.scheme == "amqps",
-        options=_options(parts.scheme, dict(parse_qsl(parts.query, keep_blank_values=True))),
+        options=options,
     )
-
-
-def _host(place: str, port: int) -> tuple[str, int]:
-    try:
-        one = urlsplit(f"//{place}")
-        return one.hostname or "localhost", one.port or port
-    except ValueError as error:
-        raise ConfigError(f"amqp: {place!r} is no host:port: {error}") from error
-
-
-def _options(scheme: str, given: Mapping[str, str]) -> Options:
-    options = Options()
-    known = {field.name for field in fields(Options)}
-    for name, text in given.items():
-        if name not in known:
-            raise ConfigError(f"{scheme}: no option {name!r}; there are {', '.join(sorted(known))}")
-        options = replace(options, **{name: _value(scheme, name, text, getattr(options, name))})
-    if bool(options.key) > bool(options.cert):
-        raise ConfigError(f"{scheme}: key= needs cert=")
-    return options
-
-
-def _value(scheme: str, name: str, text: str, default: Any) -> Any:
-    choices = _CHOICES.get(name)
-    if choices is not None and text not in choices:
-        raise ConfigError(f"{scheme}: {name}={text!r}, allowed are {' and '.join(choices)}")
-    try:
-        value = type(default)(text)
-    except ValueError as error:
-        raise ConfigError(f"{scheme}: {name}={text!r} is no {type(default).__name__}") from error
-    if name in _LEAST and not value >= _LEAST[name]:
-        raise ConfigError(f"{scheme}: {name}={text!r}, allowed are {_LEAST[name]} and more")
-    return value

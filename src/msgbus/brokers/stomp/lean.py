@@ -12,37 +12,31 @@ from msgbus.brokers.stomp.codec import BEAT, Decoder, Encoder, Frame, FrameError
 from msgbus.brokers.stomp.errors import caused, connect_error
 from msgbus.brokers.stomp.settings import Target
 from msgbus.brokers.stomp.wire import Ear
+from msgbus.brokers.writes import GatheredWrites, connecting
 from msgbus.clock import Clock, TimerHandle
 from msgbus.errors import BusError, Disconnected, Refused
 
-_GATHER = 256 * 1024  # bytes that are written without waiting for the end of the turn
-_HIGH = 1024 * 1024  # bytes in the transport's buffer at which publishers wait
 _FEW = 4096  # bytes
 _QUICK = getattr(socket, "TCP_QUICKACK", None)
 """ActiveMQ leaves Nagle's algorithm on: after a small frame it waits for the acknowledgement of TCP, which Linux would
 delay by 40 ms where nothing is to be sent."""
 
 
-class LeanLine(asyncio.Protocol):
+class LeanLine(GatheredWrites):
     """See wire.Line."""
 
     def __init__(self, target: Target, host: tuple[str, int], clock: Clock) -> None:
-        self.held = False
+        super().__init__(asyncio.get_running_loop())
         self._target = target
         self._host = host
         self._clock = clock
-        self._loop = asyncio.get_running_loop()
         self._ear: Ear | None = None
-        self._answer: asyncio.Future[Frame] = self._loop.create_future()
+        self._answer: asyncio.Future[Frame] = self.loop.create_future()
         self._decoder = Decoder(body=max(target.options.max_bytes * 2, 1 << 24))
         self._encoder = Encoder()
-        self._transport: asyncio.Transport | None = None
         self._socket: socket.socket | None = None
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._waiting: list[asyncio.Future[None]] = []
         self._lost = False
-        self._heard = self._spoke = False
+        self._heard = False
         self._silent = 0
         self._beats: dict[str, TimerHandle] = {}
 
@@ -50,30 +44,21 @@ class LeanLine(asyncio.Protocol):
 
     async def open(self, ear: Ear) -> Mapping[str, str]:
         """Connect and say who we are."""
-        place = f"{self._host[0]}:{self._host[1]}"
         try:
-            async with asyncio.timeout(self._target.options.timeout):
+            async with connecting(self._host, self._target.options.timeout):
                 connected = await self._connect()
-        except ssl.SSLCertVerificationError as error:
-            raise Refused(f"{place}: its certificate is not trusted: {error.verify_message}") from error
-        except TimeoutError as error:
-            raise Disconnected(f"{place} did not answer in {self._target.options.timeout:g} s") from error
-        except ssl.SSLError as error:
-            raise Refused(f"{place}: no TLS connection: {error.reason or error}") from error
-        except OSError as error:
-            raise Disconnected(f"{place}: {error}") from error
         finally:
             self._ear = ear
             if not self._answer.done() or self._answer.cancelled() or self._answer.exception() is not None:
                 self._lost = True
-                if self._transport is not None:
-                    self._transport.abort()
+                if self.transport is not None:
+                    self.transport.abort()
         return connected
 
     async def _connect(self) -> Mapping[str, str]:
         context = self._target.context()
         name = self._host[0] if context is not None else None
-        await self._loop.create_connection(lambda: self, *self._host, ssl=context, server_hostname=name)
+        await self.loop.create_connection(lambda: self, *self._host, ssl=context, server_hostname=name)
         beat = self._target.heart_beat()
         headers = self._target.connect_headers() | {"heart-beat": f"{beat},{beat}"}
         self.write(self.encode(Frame("CONNECT", headers)))
@@ -84,16 +69,16 @@ class LeanLine(asyncio.Protocol):
 
     async def end(self) -> None:
         """Close the socket."""
-        self._flush()
+        self.flush()
         self._stop()
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     def _stop(self) -> None:
         self._lost = True
         for beat in self._beats.values():
             beat.cancel()
-        self._release()
+        self.free()
 
     # -- writing
 
@@ -101,52 +86,11 @@ class LeanLine(asyncio.Protocol):
         """A frame's bytes."""
         return self._encoder.encode(frame)
 
-    def write(self, data: bytes) -> None:
-        """Send it in this turn of the loop."""
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append(data)
-        self._out_bytes += len(data)
-        if self._out_bytes > _GATHER:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._out:
-            data = b"".join(self._out)
-            self._out.clear()
-            self._out_bytes = 0
-            self._spoke = True
-            if self._transport is not None and not self._lost:
-                self._transport.write(data)
-
-    async def writable(self) -> None:
-        """Until publishers may go on, or the connection is gone."""
-        while self.held:
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            self._waiting.append(waiter)
-            await waiter
-
-    def pause_writing(self) -> None:
-        """The transport's buffer is full."""
-        self.held = not self._lost
-
-    def resume_writing(self) -> None:
-        """The transport's buffer has emptied."""
-        self._release()
-
-    def _release(self) -> None:
-        self.held = False
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-
     # -- reading
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is there."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=_HIGH)
+        self.begin(cast(asyncio.Transport, transport))
         self._socket = transport.get_extra_info("socket")
 
     def data_received(self, data: bytes) -> None:
@@ -191,8 +135,8 @@ class LeanLine(asyncio.Protocol):
         if self._lost:
             return
         self._stop()
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
         if self._ear is not None:
             self._ear.lost(error)
 
@@ -207,10 +151,10 @@ class LeanLine(asyncio.Protocol):
             self._listen(max(ours, promised) / 2000)
 
     def _beat(self, half: float) -> None:
-        if not self._spoke:
+        if not self.spoke:
             self.write(BEAT)
-            self._flush()
-        self._spoke = False
+            self.flush()
+        self.spoke = False
         self._beats["ours"] = self._clock.call_later(half, lambda: self._beat(half))
 
     def _listen(self, half: float) -> None:
