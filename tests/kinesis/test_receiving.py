@@ -273,3 +273,50 @@ async def test_leases_elsewhere(bench: Bench, leases: str, tmp_path: object) -> 
     async with broker.receiver(source, prefetch=100) as receiver:
         assert len(await some(receiver, 3)) == 3
     assert bench.count("UpdateItem") == 0
+
+
+async def test_enhanced_fan_out_reads_the_same(bench: Bench) -> None:
+    broker = await bench.broker(fanout="on", endpoint=bench.direct)
+    source = await bench.group(broker)
+    async with broker.receiver(source, prefetch=100) as receiver:
+        await broker.send([bench.out(number, f"k{number}") for number in range(10)])
+        got = await some(receiver, 10)
+        assert numbers(got) == list(range(10))
+        assert all(isinstance(delivery.sent_at, float) for delivery in got)
+        await ack(receiver, got)
+        await broker.send([bench.out(number, f"k{number}") for number in range(10, 20)])
+        await ack(receiver, got := await some(receiver, 10))
+        assert numbers(got) == list(range(10, 20))
+        assert list(await receiver.receive(1, 0.1)) == []
+    lag = await broker.admin.lag(source)
+    assert [each.waiting for each in lag] == [0, 0]
+
+
+async def test_enhanced_fan_out_goes_on_in_the_children(bench: Bench) -> None:
+    broker = await bench.broker(fanout="on", shards=1, sync=0.2, endpoint=bench.direct)
+    source = await bench.group(broker)
+    async with broker.receiver(source, prefetch=100) as receiver:
+        await broker.send([bench.out(0, "k")])
+        await ack(receiver, await some(receiver, 1))
+        async with broker._connected().client("kinesis") as cold:
+            params = {"ShardToSplit": "shardId-000000000000", "NewStartingHashKey": str(2**127)}
+            await cold.split_shard(StreamName=bench.topic, **params)
+        await broker.send([bench.out(number, f"k{number}") for number in range(1, 11)])
+        await ack(receiver, got := await some(receiver, 10))
+        assert numbers(got) == list(range(1, 11))
+    ended = (await rows(broker, source))["shardId-000000000000"]
+    assert ended.ended
+    assert ended.children == ("shardId-000000000001", "shardId-000000000002")
+
+
+async def test_a_consumer_that_was_deregistered_is_registered_again(bench: Bench) -> None:
+    broker = await bench.broker(fanout="on", shards=1, endpoint=bench.direct)
+    source = await bench.group(broker)
+    async with broker.receiver(source, prefetch=100) as receiver:
+        await broker.send([bench.out(0, "k")])
+        await ack(receiver, await some(receiver, 1))
+        async with broker._connected().client("kinesis") as cold:
+            arn = (await cold.describe_stream_summary(StreamName=bench.topic))["StreamDescriptionSummary"]["StreamARN"]
+            await cold.deregister_stream_consumer(StreamARN=arn, ConsumerName="g")
+        await broker.send([bench.out(1, "k")])
+        assert numbers(await some(receiver, 1)) == [1]

@@ -13,7 +13,8 @@ from msgbus.brokers.aws import AwsClient
 from msgbus.brokers.kinesis.admin import KinesisAdmin
 from msgbus.brokers.kinesis.batching import CALL_BYTES, RECORDS
 from msgbus.brokers.kinesis.failures import Failures, failures_of
-from msgbus.brokers.kinesis.group import Group
+from msgbus.brokers.kinesis.fanout import Subscriber
+from msgbus.brokers.kinesis.group import Group, Reader
 from msgbus.brokers.kinesis.options import parse_url
 from msgbus.brokers.kinesis.polling import Poller
 from msgbus.brokers.kinesis.receiver import KinesisReceiver
@@ -125,7 +126,7 @@ class KinesisBroker:
             source,
             store,
             lambda: list_shards(client, source.name),
-            Poller(client, source.name, self._options, self._clock, receiver.came),
+            self._reader(client, source, receiver),
             self._clock,
             self._options,
             receiver,
@@ -139,6 +140,11 @@ class KinesisBroker:
             closing = asyncio.ensure_future(receiver.close())
             closing.add_done_callback(lambda _: self._receivers.discard(receiver))
             await asyncio.shield(closing)
+
+    def _reader(self, client: AwsClient, source: Source, receiver: KinesisReceiver) -> Reader:
+        if self._options.fanout:
+            return Subscriber(client, self._clock, source.name, source.group, receiver.came)
+        return Poller(client, source.name, self._options, self._clock, receiver.came)
 
     async def _ready(self, client: AwsClient, source: Source) -> LeaseStore:
         """The leases of a group whose stream is there; its first ones are made where there are none."""

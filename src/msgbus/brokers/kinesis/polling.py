@@ -17,7 +17,7 @@ from msgbus.brokers.aws.codes import MISSING
 from msgbus.brokers.kinesis.holding import Holding
 from msgbus.brokers.kinesis.options import KinesisOptions
 from msgbus.brokers.kinesis.rows import AT_TIMESTAMP, Row
-from msgbus.brokers.kinesis.stream import list_shards
+from msgbus.brokers.kinesis.stream import has_shard
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Refused, Throttled, Unavailable
 
@@ -138,7 +138,7 @@ class Poller:
         if not isinstance(error, Refused) or code not in MISSING:
             raise error
         try:
-            there = any(shard.id == holding.row.shard for shard in await list_shards(self._client, self._stream))
+            there = await has_shard(self._client, self._stream, holding.row.shard)
         except (Throttled, Unavailable):
             return False
         if not there:  # trimmed while nobody read it

@@ -28,6 +28,11 @@ async def list_shards(client: AwsClient, stream: str) -> Sequence[Shard]:
         params = {"NextToken": token}
 
 
+async def has_shard(client: AwsClient, stream: str, shard: str) -> bool:
+    """Whether a shard still holds records. Raises Refused where there is no such stream."""
+    return any(each.id == shard for each in await list_shards(client, stream))
+
+
 async def summary(client: AwsClient, stream: str) -> Mapping[str, Any] | None:
     """DescribeStreamSummary; None where there is no such stream."""
     try:
