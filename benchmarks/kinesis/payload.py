@@ -24,5 +24,9 @@ def order(number: int) -> Order:
     return Order(number=number, customer=f"customer-{number % KEYS}", note="x" * 940)
 
 
+BODY = order(1).model_dump_json().encode()
+"""The same as bytes that are ready."""
+
+
 async def handle(order: Order) -> None:
     """What is done with an order: nothing."""

@@ -10,7 +10,7 @@ from typing import Any
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
-from benchmarks.kinesis.payload import BATCH, PAUSE, REGION, Order, handle, order
+from benchmarks.kinesis.payload import BATCH, BODY, KEYS, PAUSE, REGION, Order, handle, order
 
 
 class Side:
@@ -47,7 +47,7 @@ class Side:
 
         async def work() -> None:
             while batch := [n for _, n in zip(range(BATCH), numbers, strict=False)]:
-                records = [_record(order(n)) for n in batch]
+                records = [self._record(n) for n in batch]
                 while records:
                     answer = await self._client.put_records(StreamName=self._stream, Records=records)
                     said = zip(records, answer["Records"], strict=True)
@@ -62,13 +62,27 @@ class Side:
     async def _read(self, iterator: str) -> None:
         while True:
             answer = await self._client.get_records(ShardIterator=iterator, Limit=10_000)
-            for record in answer["Records"]:
-                await handle(Order.model_validate_json(record["Data"]))
-                self._handled()
+            await self._handle(answer["Records"])
             iterator = answer["NextShardIterator"]
             if not answer["Records"]:
                 await asyncio.sleep(PAUSE)
 
+    def _record(self, number: int) -> dict[str, Any]:
+        each = order(number)
+        return {"Data": each.model_dump_json().encode(), "PartitionKey": each.customer}
 
-def _record(order: Order) -> dict[str, Any]:
-    return {"Data": order.model_dump_json().encode(), "PartitionKey": order.customer}
+    async def _handle(self, records: list[dict[str, Any]]) -> None:
+        for record in records:
+            await handle(Order.model_validate_json(record["Data"]))
+            self._handled()
+
+
+class Bytes(Side):
+    """The calls alone: nothing is encoded or decoded, nobody is called."""
+
+    def _record(self, number: int) -> dict[str, Any]:
+        return {"Data": BODY, "PartitionKey": f"customer-{number % KEYS}"}
+
+    async def _handle(self, records: list[dict[str, Any]]) -> None:
+        for _ in records:
+            self._handled()

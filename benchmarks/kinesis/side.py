@@ -19,6 +19,8 @@ _CLASSES = {
     "ours": ("ours", "Side"),
     "ordered": ("ours", "Ordered"),
     "aggregated": ("ours", "Aggregated"),
+    "raw_bytes": ("raw", "Bytes"),
+    "seam": ("seam", "Side"),
 }
 
 
