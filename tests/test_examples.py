@@ -83,6 +83,12 @@ PRINTED = {
         dataclass Point(x=1, y=2)
         text 'Grüße'
     """,
+    "12_event_log": """
+        ada has 460
+        bob has 460
+        ada's statement: +500, -120, +80
+        bob's statement: +500, -120, +80
+    """,
 }
 """What each example prints, without indentation. `#` stands for a number that may differ between runs.
 
