@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from examples.shop.demo.tally import Tally
+from tests.servers import Handle
 
 from msgbus import Delivery, Outgoing
 from msgbus import headers as h
@@ -89,11 +90,19 @@ PRINTED = {
         ada's statement: +500, -120, +80
         bob's statement: +500, -120, +80
     """,
+    "13_sqs": """
+        ada: [1, 2, 3]
+        bob: [1, 2, 3]
+        ObjectCreated:Put cat.jpg, attempt 1
+    """,
 }
 """What each example prints, without indentation. `#` stands for a number that may differ between runs.
 
 Lines are compared as a set where handlers run side by side (UNORDERED).
 """
+
+NEEDS = {"13_sqs": "ministack"}
+"""Examples that need a server; the others run on the embedded broker."""
 
 UNORDERED = {"01_hello", "02_retries_and_dead_letters", "07_routers"}
 
@@ -110,9 +119,18 @@ def lines_of(text: str) -> list[str]:
     return [line.strip() for line in text.strip().splitlines()]
 
 
-@pytest.mark.parametrize("name", sorted(PRINTED))
+@pytest.mark.parametrize("name", sorted(PRINTED.keys() - NEEDS.keys()))
 def test_example_prints_what_it_should(name: str) -> None:
-    done = run(f"examples/{name}.py")
+    check_printed(name)
+
+
+@pytest.mark.parametrize("name", [name for name, server in NEEDS.items() if server == "ministack"])
+def test_example_on_aws_prints_what_it_should(name: str, ministack: Handle) -> None:
+    check_printed(name, **ministack.env)
+
+
+def check_printed(name: str, **variables: str) -> None:
+    done = run(f"examples/{name}.py", **variables)
     assert (done.returncode, done.stderr) == (0, "")
     printed, wanted = lines_of(done.stdout), lines_of(PRINTED[name])
     if name in UNORDERED:
