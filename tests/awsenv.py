@@ -9,7 +9,7 @@ import pytest
 UNSET = ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
-def aws_variables(folder: Path, region: str = "us-east-1") -> dict[str, str]:
+def aws_variables(folder: Path, region: str) -> dict[str, str]:
     """One attempt by botocore, so that a test sees what is tried again. `folder`: has no configuration files."""
     return {
         "AWS_ACCESS_KEY_ID": "AKIDTEST",
@@ -23,9 +23,9 @@ def aws_variables(folder: Path, region: str = "us-east-1") -> dict[str, str]:
     }
 
 
-def use(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def use(monkeypatch: pytest.MonkeyPatch, folder: Path, region: str = "us-east-1") -> None:
     """Set them for one test."""
-    for name, value in aws_variables(folder).items():
+    for name, value in aws_variables(folder, region).items():
         monkeypatch.setenv(name, value)
     for name in UNSET:
         monkeypatch.delenv(name, raising=False)
