@@ -43,14 +43,14 @@ async def test_handed_out_again_while_the_first_is_still_at_work(fauxqs: Handle)
 async def test_handlers_that_take_longer_than_the_visibility_timeout(fauxqs: Handle) -> None:
     wire = Wire()
     items = some_items(10_000)
-    for item in items[::400]:
+    for item in items[::650]:
         item.slow, item.poison = 4.5, False
     async with Run(fauxqs.url, Work(queue=new_queue(), lease=2.0, concurrency=8), items, wire) as run:
         await run.workers(2)
         await run.publish()
         await run.handled()
         await run.judge()
-        for item in items[::400]:
+        for item in items[::650]:
             begun = [line.attempt for line in run.ledger.of[item.n] if line.event == "begin"]
             assert begun == list(range(1, 2 + item.flaky))
     assert wire.operations["ChangeMessageVisibilityBatch"]

@@ -12,7 +12,7 @@ from tests.faults.http import Call, FaultyHttp, answer
 from tests.servers import Handle
 from tests.sqs.conftest import Aws, url_of
 
-from msgbus import Bus, Message, Queue, Reject
+from msgbus import Bus, Delivery, Message, Queue, Reject
 from msgbus.dead import DeadLetters
 from msgbus.errors import Unavailable
 
@@ -70,7 +70,8 @@ class Jobs:
     """A consumer that rejects all until it is mended."""
 
     def __init__(self, url: str, name: str, *, ordered: bool = False) -> None:
-        self.bus, self.mended = Bus(url), False
+        self.buried = asyncio.Queue[Delivery]()
+        self.bus, self.mended = Bus(url, on_dead=[self._on_dead]), False
         self.handled = asyncio.Queue[Message[Job]]()
         self.queue = Queue(name, Job, key=lambda job: str(job.number), ordered=ordered)
         self.bus.consumer(self.queue)(self._handle)
@@ -82,11 +83,13 @@ class Jobs:
 
     async def bury(self, count: int) -> DeadLetters:
         await self.bus.publish_many(self.queue, [Job(number=number) for number in range(count)])
-        letters = DeadLetters(self.bus, self.queue)
-        while len(await letters.peek()) < count:  # another queue's content: nothing to await
-            pass
+        for _ in range(count):
+            await self.buried.get()
         self.mended = True
-        return letters
+        return DeadLetters(self.bus, self.queue)
+
+    async def _on_dead(self, delivery: Delivery, error: Exception) -> None:
+        self.buried.put_nowait(delivery)
 
 
 async def test_the_service_moves_them(fauxqs: Handle, aws_fauxqs: Aws, name: str) -> None:
