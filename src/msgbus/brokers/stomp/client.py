@@ -115,9 +115,11 @@ class ClientLine:
 
     # -- writing
 
-    def encode(self, frame: Frame) -> bytes:
+    def encode(self, frame: Frame, name: str = "", value: str = "") -> bytes:
         """By stomp.py, but for the names of headers, which it does not escape."""
-        headers: dict[str, Any] = {name.translate(_NAMES): value for name, value in frame.headers.items()}
+        headers: dict[str, Any] = {each.translate(_NAMES): text for each, text in frame.headers.items()}
+        if name:
+            headers[name] = value
         self._escape(headers)
         if frame.body:
             headers[CONTENT_LENGTH] = len(frame.body)

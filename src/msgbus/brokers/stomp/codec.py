@@ -144,16 +144,16 @@ class Decoder:
             raise FrameError(f"no frame of a STOMP server: {command[:40]!r}")
         del lines[0]
         lines.reverse()  # of a repeated header the first counts
-        try:
-            headers: dict[str, str] = dict([line.split(":", 1) for line in lines])
-        except ValueError as error:
-            raise FrameError(f"a header without a colon, in {command[:40]!r}") from error
-        if "\\" in text and self._unescape is not None and command not in _BARE:
-            unescape = self._unescape
-            headers = {
-                unescape(name) if "\\" in name else name: unescape(value) if "\\" in value else value
-                for name, value in headers.items()
-            }
+        unescape = self._unescape if "\\" in text and command not in _BARE else None
+        colons = unescape is not None and text.count("\\") == text.count("\\c")  # nothing else is escaped
+        headers: dict[str, str] = {}
+        for line in lines:
+            name, colon, value = line.partition(":")
+            if not colon:
+                raise FrameError(f"a header without a colon, in {command}")
+            headers[name] = value.replace("\\c", ":") if colons and "\\" in value else value
+        if unescape is not None and (not colons or "\\" in "".join(headers)):
+            headers = {unescape(name): value if colons else unescape(value) for name, value in headers.items()}
         return command, headers
 
 
@@ -178,11 +178,7 @@ def _unescaper(version: str) -> Callable[[str], str] | None:
         return found
 
     escape = re.compile(r"\\.?", re.DOTALL)
-    return lambda text: text.replace("\\c", ":") if "\\\\" not in text and _only_colons(text) else escape.sub(one, text)
-
-
-def _only_colons(text: str) -> bool:
-    return text.count("\\") == text.count("\\c")
+    return lambda text: escape.sub(one, text)
 
 
 class Encoder:
@@ -190,32 +186,34 @@ class Encoder:
 
     def __init__(self, version: str = "1.0") -> None:
         self._names: dict[str, str] = {}
-        self._table = str.maketrans({character: _ESCAPES[character] for character in _OF_VERSION.get(version, "")})
+        self._of_version = _OF_VERSION.get(version, "")
         self._special = re.compile(r"[\\\n:\r]").search
-        self._escapes = bool(self._table)
 
-    def encode(self, frame: Frame) -> bytes:
-        """Its bytes, with a content-length where there is a body.
+    def encode(self, frame: Frame, name: str = "", value: str = "") -> bytes:
+        """Its bytes, with a content-length where there is a body, and with one header more where `name` is given.
 
         Raises ValueError where STOMP 1.0, which has no escapes, can't carry a header.
         """
-        command, body = frame.command, frame.body
-        bare = not self._escapes or command in _BARE
-        names, special, table = self._names, self._special, self._table
-        parts = [command, "\n"]
-        add = parts.append
-        for name, value in frame.headers.items():
-            if bare:
-                add(_plain(name, value))
-                continue
-            add(names.get(name) or self._name(name))
-            add(value.translate(table) if special(value) else value)
-            add("\n")
-        add(f"{CONTENT_LENGTH}:{len(body)}\n\n" if body else "\n")
-        return b"".join(("".join(parts).encode(), body, b"\0"))
+        command, headers, body = frame.command, frame.headers, frame.body
+        first = f"{command}\n{name}:{value}\n" if name else f"{command}\n"
+        end = f"{CONTENT_LENGTH}:{len(body)}\n\n" if body else "\n"
+        if not self._of_version or command in _BARE:
+            lines = [_plain(name, value) for name, value in headers.items()]
+        else:
+            get, escaped, special, escape = self._names.get, self._name, self._special, self._escaped
+            lines = [
+                f"{get(name) or escaped(name)}{escape(value) if special(value) else value}\n"
+                for name, value in headers.items()
+            ]
+        return b"".join((first.encode(), "".join(lines).encode(), end.encode(), body, b"\0"))
+
+    def _escaped(self, text: str) -> str:
+        for character in self._of_version:  # the backslash first
+            text = text.replace(character, _ESCAPES[character])
+        return text
 
     def _name(self, name: str) -> str:
-        escaped = name.translate(self._table) + ":"
+        escaped = self._escaped(name) + ":"
         if len(self._names) < _MOST_NAMES:
             self._names[name] = escaped
         return escaped

@@ -54,7 +54,7 @@ class Conversation:
     # -- publishing
 
     async def publish(self, batch: Sequence[Frame], *, together: bool) -> Sequence[BusError | None]:
-        """Send and wait for all receipts; None for each that is confirmed. The headers of the frames are changed.
+        """Send and wait for all receipts; None for each that is confirmed.
 
         `together`: in transactions with one receipt each, where the server stores what it has committed. Raises
         Disconnected. Cancelled, the outcome is unknown.
@@ -90,9 +90,8 @@ class Conversation:
                 outcomes.settle([place], Disconnected(f"not sent: {self.closed}"))
                 continue
             receipt = expect(Awaited(outcomes, (place,), frame))
-            headers = {"receipt": receipt, **frame.headers}
             try:
-                line.write(line.encode(Frame(frame.command, headers, frame.body)))
+                line.write(line.encode(frame, "receipt", receipt))
             except ValueError as error:
                 self._receipts.came(receipt, Refused(f"it does not fit into STOMP: {error}"))
 
@@ -109,14 +108,12 @@ class Conversation:
 
     def _send_transaction(self, batch: Sequence[Frame], start: int, outcomes: Outcomes) -> int:
         self._transactions += 1
-        name = {"transaction": str(self._transactions)}
-        encode = self._line.encode
-        parts, places, size = [encode(Frame("BEGIN", name))], [], 0
+        name, encode = str(self._transactions), self._line.encode
+        parts, places, size = [encode(Frame("BEGIN", {"transaction": name}))], [], 0
         place = start
         for place in range(start, len(batch)):
-            frame = batch[place]
             try:
-                data = encode(Frame(frame.command, {**name, **frame.headers}, frame.body))
+                data = encode(batch[place], "transaction", name)
             except ValueError as error:
                 outcomes.settle([place], Refused(f"it does not fit into STOMP: {error}"))
                 continue
@@ -125,9 +122,9 @@ class Conversation:
             size += len(data)
             if size > _TOGETHER:
                 break
-        commit = Frame("COMMIT", name)
+        commit = Frame("COMMIT", {"transaction": name})
         receipt = self._receipts.expect(Awaited(outcomes, places, commit, together=True))
-        parts.append(encode(Frame("COMMIT", {"receipt": receipt, **name})))
+        parts.append(encode(commit, "receipt", receipt))
         self._line.write(b"".join(parts))
         return place + 1
 
@@ -175,7 +172,7 @@ class Conversation:
             raise self.closed
         outcomes = Outcomes(1, self._loop)
         receipt = self._receipts.expect(Awaited(outcomes, (0,), frame))
-        self.tell(Frame(frame.command, {"receipt": receipt, **frame.headers}, frame.body))
+        self._line.write(self._line.encode(frame, "receipt", receipt))
         try:
             async with asyncio.timeout(PATIENCE):
                 await outcomes.done

@@ -33,7 +33,7 @@ class LeanLine(GatheredWrites):
         self._ear: Ear | None = None
         self._answer: asyncio.Future[Frame] = self.loop.create_future()
         self._decoder = Decoder(body=max(target.options.max_bytes * 2, 1 << 24))
-        self._encoder = Encoder()
+        self.encode = Encoder().encode
         self._socket: socket.socket | None = None
         self._lost = False
         self._heard = False
@@ -63,7 +63,7 @@ class LeanLine(GatheredWrites):
         headers = self._target.connect_headers() | {"heart-beat": f"{beat},{beat}"}
         self.write(self.encode(Frame("CONNECT", headers)))
         connected = (await self._answer).headers
-        self._encoder = Encoder(connected.get("version", "1.0"))
+        self.encode = Encoder(connected.get("version", "1.0")).encode
         self._begin_beats(beat, connected.get("heart-beat", "0,0"))
         return connected
 
@@ -79,12 +79,6 @@ class LeanLine(GatheredWrites):
         for beat in self._beats.values():
             beat.cancel()
         self.free()
-
-    # -- writing
-
-    def encode(self, frame: Frame) -> bytes:
-        """A frame's bytes."""
-        return self._encoder.encode(frame)
 
     # -- reading
 

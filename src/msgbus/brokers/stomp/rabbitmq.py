@@ -24,6 +24,7 @@ from msgbus.message import Act, Address, Outgoing, Settlement, Source
 
 _WRITE = {**NATIVE, h.ID: AMQP_ID}
 _READ = {native: header for header, native in _WRITE.items()}
+_EARLIER = ("x-death", "x-first-death-", "x-last-death-")  # of another life: the server would believe it
 _REPLY = "/reply-queue/"  # written before the reply_to of AMQP where a MESSAGE shows it
 
 
@@ -87,8 +88,9 @@ class RabbitMq:
 
     def limit(self, out: Outgoing) -> str:
         """None that matters: names of headers have 255 bytes in AMQP."""
-        long = next((name for name in out.headers if len(name) > 60 and len(name.encode()) > 255), None)
-        return "" if long is None else f"the header name {long[:40]!r}... is longer than 255 bytes"
+        longest = max(out.headers, key=len, default="")
+        too_long = len(longest) > 60 and any(len(name.encode()) > 255 for name in out.headers)
+        return f"a header name like {longest[:40]!r}... is longer than 255 bytes" if too_long else ""
 
     def frame(self, out: Outgoing, now: float) -> Frame:
         """The SEND of a message."""
@@ -112,7 +114,8 @@ class RabbitMq:
         headers = {"destination": f"/amq/queue/{place}", "persistent": "true", "timestamp": str(int(now))}
         if "priority" in arrived.native:
             headers["priority"] = arrived.native["priority"]
-        self._write({**arrived.headers, **(settlement.headers or {})}, headers)
+        kept = {name: value for name, value in arrived.headers.items() if not name.startswith(_EARLIER)}
+        self._write({**kept, **(settlement.headers or {})}, headers)
         return Frame("SEND", headers, arrived.body)
 
     @staticmethod
@@ -120,8 +123,6 @@ class RabbitMq:
         write(headers, into, _WRITE)
         if "reply-to" in into:  # as a consumer over AMQP needs it
             into["reply-to"] = into["reply-to"].removeprefix(_REPLY)
-        for name in [name for name in into if name.startswith(("x-death", "x-first-death-", "x-last-death-"))]:
-            del into[name]  # of an earlier life: the server would believe it
 
     def arrived(self, frame: Frame) -> Arrived:
         """A MESSAGE."""

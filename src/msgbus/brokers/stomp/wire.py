@@ -38,8 +38,11 @@ class Line(Protocol):
         or Unavailable."""
         ...
 
-    def encode(self, frame: Frame) -> bytes:
-        """A frame's bytes. Raises ValueError where this version of STOMP can't say it."""
+    def encode(self, frame: Frame, name: str = "", value: str = "") -> bytes:
+        """A frame's bytes, with one header more where `name` is given.
+
+        Raises ValueError where this version of STOMP can't say it.
+        """
         ...
 
     def write(self, data: bytes) -> None:
