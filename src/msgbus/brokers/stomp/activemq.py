@@ -151,7 +151,7 @@ class ActiveMq:
             headers["expires"] = str(max(1, int(expires) - int(delay * 1000)))
         if native.get("priority", "4") != "4":
             headers["priority"] = native["priority"]
-        if arrived.body and "content-length" not in native:  # a JMS TextMessage stays one
+        if arrived.body and (native.get("amq-msg-type") == "text" or "content-length" not in native):
             headers["amq-msg-type"] = "text"
         write({**arrived.headers, **(settlement.headers or {})}, headers, NATIVE)
         return Frame("SEND", headers, arrived.body)
@@ -167,9 +167,8 @@ class ActiveMq:
             "ack": "client-individual",
             "activemq.prefetchSize": str(min(prefetch, 32_766)),
         }
-        if self._options.selectors == "on" and source.filter:
-            headers["selector"] = selector_of(source)
-        return headers
+        selector = selector_of(source) if self._options.selectors == "on" else ""
+        return {**headers, "selector": selector} if selector else headers
 
     # -- reply inboxes
 
@@ -233,9 +232,14 @@ def _names(body: bytes) -> list[str]:
 
 
 def selector_of(source: Source) -> str:
-    """A filter as SQL-92 (https://activemq.apache.org/components/classic/documentation/selectors)."""
+    """A filter as SQL-92, "" for none (https://activemq.apache.org/components/classic/documentation/selectors).
+
+    A header whose name is no identifier can't be selected by: what it would keep away, the core skips.
+    """
     conditions = []
     for name, values in source.filter:
-        listed = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-        conditions.append(f"{'JMSType' if name == h.TYPE else name} IN ({listed})")
-    return "hyphenated_props:" + " AND ".join(conditions)
+        property_ = "JMSType" if name == h.TYPE else name
+        if property_.isidentifier() and property_.isascii():
+            listed = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+            conditions.append(f"{property_} IN ({listed})")
+    return " AND ".join(conditions)

@@ -36,6 +36,7 @@ class Conversation:
         self._receipts = Receipts()
         self._mailboxes: dict[str, Mailbox[Frame]] = {}
         self._transactions = 0
+        self._together = True
         self._leaving: asyncio.Task[None] | None = None
         self._ack, self._ack_of = _ACK_PARTS["1.2"]
 
@@ -62,7 +63,7 @@ class Conversation:
         if self.closed is not None:
             raise Disconnected(f"not sent: {self.closed}") from self.closed
         outcomes = Outcomes(len(batch), self._loop)
-        if together and len(batch) > 1:
+        if together and self._together and len(batch) > 1:
             await self._send_together(batch, outcomes)
             if outcomes.left:
                 await outcomes.done
@@ -74,6 +75,8 @@ class Conversation:
 
     async def _one_by_one(self, batch: Sequence[Frame], results: list[BusError | None]) -> Sequence[BusError | None]:
         """A transaction that was refused has sent nothing: each message again, to learn which is at fault."""
+        if any(isinstance(result, Unavailable) and said(result) is None for result in results):
+            self._together = False  # it was stored but for one: the next time the server shall say which
         refused = [place for place, result in enumerate(results) if result is not None and said(result) is not None]
         if refused and self.closed is None:
             again = await self.publish([batch[place] for place in refused], together=False)
