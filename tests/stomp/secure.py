@@ -62,20 +62,23 @@ class Certificates:
 @contextlib.asynccontextmanager
 async def behind_tls(url: str, context: ssl.SSLContext) -> AsyncIterator[int]:
     """The port of a door that takes TLS and hands on to the server at `url`."""
-    parts, tasks = urlsplit(url), set()
+    parts, tasks = urlsplit(url), set[asyncio.Task[None]]()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
                 writer.write(data)
                 await writer.drain()
-        writer.transport.abort()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(parts.hostname, parts.port)
         both = {asyncio.create_task(pump(reader, far_writer)), asyncio.create_task(pump(far_reader, writer))}
         tasks.update(both)
-        await asyncio.wait(both)
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in (writer, far_writer):
+                each.transport.abort()
 
     listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     try:
@@ -85,3 +88,4 @@ async def behind_tls(url: str, context: ssl.SSLContext) -> AsyncIterator[int]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.1)  # the sockets close in their own time: asyncio tells nobody when
