@@ -24,7 +24,7 @@ LAYERS = [
     {"brokers"},
     {"codecs", "registry"},
     {"*core*"},
-    {"outbox", "dedup", "observability", "dead"},
+    {"outbox", "dedup", "observability", "dead", "archive"},
     {"testing"},
     {"cli"},
 ]

@@ -1,4 +1,4 @@
-"""The command line: `msgbus run`, `publish`, `topology`, `capabilities`, `dead`, `kinesis`. Needs `msgbus[cli]`."""
+"""The command line: `msgbus run`, `publish`, `topology`, `capabilities`, `dead` and others. Needs `msgbus[cli]`."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Letter:
         delivery = settlement.delivery
         raw: Mapping[str, Any] = delivery.raw
         sub = str(raw.get("SubSequenceNumber", 0))
-        shard = delivery.token.holding.row.shard
+        shard = raw["ShardId"]
         position = {
             "kinesis-stream": delivery.source.name,
             "kinesis-shard": shard,

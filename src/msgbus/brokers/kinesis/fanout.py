@@ -140,7 +140,7 @@ class Subscriber:
         self._came()
 
 
-def _plain(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
     """As GetRecords gives it: its time in Unix seconds."""
     time = record.get("ApproximateArrivalTimestamp")
-    return {**record, "ApproximateArrivalTimestamp": time.timestamp()} if isinstance(time, datetime) else record
+    return {**record, "ApproximateArrivalTimestamp": time.timestamp()} if isinstance(time, datetime) else dict(record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -20,7 +20,8 @@ _STRUCTURED = "application/cloudevents+json"
 _MANY = 50  # open records, above which a row carries them only when it must
 _MOST = 1000  # open records that a row carries: an item of DynamoDB has 400 KB
 
-Record = Mapping[str, Any]
+Record = MutableMapping[str, Any]
+"""As GetRecords gives it, with its ShardId."""
 
 
 class Item(NamedTuple):
@@ -57,7 +58,7 @@ class Holding:
         self.row = row
         self.behind: float | None = None
         self.ended = False
-        self.children: Sequence[Record] = ()
+        self.children: Sequence[Mapping[str, Any]] = ()
         self.lost = False
         self.giving = False
         self.buffer: deque[Item] = deque()
@@ -76,7 +77,9 @@ class Holding:
 
     def load(self, records: Sequence[Record]) -> None:
         """Records of the shard, in order; aggregates are taken apart."""
+        shard = self.row.shard
         for record in records:
+            record["ShardId"] = shard
             data: bytes = record["Data"]
             users = aggregation.decode(data) if data.startswith(aggregation.MAGIC) else None
             if users is None:

@@ -1,0 +1,108 @@
+"""Writes every record of a stream to an archive: a consumer group of its own, whose handler is a file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from msgbus import backoff
+from msgbus.archive.chunks import Chunk, Chunks
+from msgbus.archive.store import ArchiveStore
+from msgbus.broker import Broker, KeepsLeases, Receiver
+from msgbus.clock import Clock, SystemClock
+from msgbus.errors import BusError, LeaseLost, ReceiverClosed, Throttled, Unavailable
+from msgbus.message import Act, Delivery, Settlement, Source
+
+log = logging.getLogger("msgbus.archive")
+
+_WAIT = 0.5  # seconds of one receive: how late an idle chunk may be noticed
+_BATCH = 1000
+
+
+class Archiver:
+    """Reads `source`, whose group must be declared, and checkpoints only what is written.
+
+    Several may run: they share the shards. `window`: seconds of one chunk. `grace`: seconds after its end that an idle
+    chunk waits for late records. `prefetch`: records in memory, of all shards. Objects are named
+    `TOPIC/YYYY/MM/DD/HH/SHARD/MMSS-SEQUENCE-SUB.jsonl`.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        source: Source,
+        store: ArchiveStore,
+        *,
+        window: float = 10.0,
+        grace: float = 5.0,
+        prefetch: int = 40_000,
+        clock: Clock | None = None,
+    ) -> None:
+        self.written = 0
+        self._broker = broker
+        self._source = source
+        self._store = store
+        self._window = window
+        self._grace = grace
+        self._prefetch = prefetch
+        self._clock = clock or SystemClock()
+        self._stopping = False
+        self._receiver: Receiver | None = None
+
+    async def run(self) -> None:
+        """Until `stop`. A receiver that dies is replaced; raises Refused where stream or bucket are missing."""
+        failures = 0
+        while not self._stopping:
+            try:
+                async with self._broker.receiver(self._source, prefetch=self._prefetch) as receiver:
+                    self._receiver = receiver
+                    await self._archive(receiver)
+            except (ReceiverClosed, Throttled, Unavailable) as error:
+                failures += 1
+                log.warning("%s: reading again: %s", self._source, error)
+                await self._clock.sleep(backoff.delay(failures, 0.1, longest=10.0))
+            finally:
+                self._receiver = None
+
+    async def stop(self) -> None:
+        """Write what is open, and end."""
+        self._stopping = True
+        if self._receiver is not None:
+            await self._receiver.stop()
+
+    async def _archive(self, receiver: Receiver) -> None:
+        chunks = Chunks(self._window)
+        if isinstance(receiver, KeepsLeases):
+            receiver.on_lost = lambda delivery, error: chunks.drop(delivery.raw["ShardId"])
+        while not self._stopping:
+            for delivery in await receiver.receive(_BATCH, _WAIT):
+                for chunk in chunks.add(delivery):
+                    await self._write(receiver, chunk)
+            for chunk in chunks.over(self._clock.time(), self._grace):
+                await self._write(receiver, chunk)
+        for chunk in chunks.all():
+            await self._write(receiver, chunk)
+
+    async def _write(self, receiver: Receiver, chunk: Chunk) -> None:
+        """The object first, then the checkpoint."""
+        name = f"{self._source.name}/{chunk.name()}"
+        content = await asyncio.to_thread(chunk.content) if chunk.size > 1 << 20 else chunk.content()
+        for attempt in range(1, 1_000_000):
+            try:
+                await self._store.put(name, content)
+                break
+            except (Throttled, Unavailable) as error:
+                log.warning("%s: writing %s: %s", self._source, name, error)
+                await self._clock.sleep(backoff.delay(attempt, 0.1, longest=10.0))
+        self.written += len(chunk.records)
+        await self._settle(receiver, chunk.deliveries)
+
+    async def _settle(self, receiver: Receiver, deliveries: Sequence[Delivery]) -> None:
+        for start in range(0, len(deliveries), _BATCH):
+            batch = [Settlement(delivery, Act.ACK) for delivery in deliveries[start : start + _BATCH]]
+            for result in await receiver.settle(batch):
+                if isinstance(result, BusError) and not isinstance(
+                    result, LeaseLost
+                ):  # that is written again, the same
+                    raise result

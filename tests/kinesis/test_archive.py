@@ -1,0 +1,293 @@
+"""An archive has each position once, whatever happened while it was written, and gives all of it back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.faults.kinesis_run import eventually
+from tests.kinesis.conftest import Bench
+from tests.kinesis.strategies import UNHURRIED
+from tests.kinesis.test_receiving import ack, some
+
+from msgbus import DecodeError, Refused, Unavailable
+from msgbus.archive import Archived, Archiver, Resender, S3Archive, replay
+from msgbus.archive.chunks import Chunks, is_within, order_of, prefixes, records_of
+from msgbus.brokers.kinesis import KinesisBroker
+from msgbus.clock import SystemClock
+from msgbus.link import Link
+from msgbus.message import Delivery, Source, Start
+
+ROOT = Path(__file__).parents[2]
+SOURCE = Source("topic", "orders", "archive")
+
+
+class Shelf:
+    """A store in memory; `trouble` is raised once for each entry."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.trouble: list[Exception] = []
+
+    async def put(self, name: str, content: bytes) -> None:
+        if self.trouble:
+            raise self.trouble.pop()
+        self.objects[name] = content
+
+    async def names(self, prefix: str) -> Sequence[str]:
+        return [name for name in self.objects if name.startswith(prefix)]
+
+    async def get(self, name: str) -> bytes:
+        return self.objects[name]
+
+    def positions(self) -> list[tuple[str, str, int]]:
+        records = [record for content in self.objects.values() for record in records_of(content)]
+        return sorted((record.shard, record.sequence, record.sub) for record in records)
+
+
+def delivery(shard: str, number: int, time: float) -> Delivery:
+    raw = {"ShardId": shard, "SequenceNumber": str(number), "PartitionKey": "k", "ApproximateArrivalTimestamp": time}
+    return Delivery(str(number).encode(), SOURCE, {}, raw=raw)
+
+
+@UNHURRIED
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 40)), max_size=60), st.integers(0, 2**32), st.integers(1, 9))
+def test_crashes_between_writing_and_checkpoint_leave_each_position_once(
+    arrivals: list[tuple[int, float]], seed: int, most: int
+) -> None:
+    """The log of each shard is read again from behind the last chunk that was checkpointed."""
+    chance, objects = random.Random(seed), dict[str, bytes]()
+    time, logs = 0.0, dict[str, list[Delivery]]()
+    for number, (shard, step) in enumerate(arrivals):
+        time += step - 2  # some are late
+        logs.setdefault(f"s{shard}", []).append(delivery(f"s{shard}", number, max(0.0, time)))
+    for log in logs.values():
+        done = 0
+        while done < len(log):
+            chunks, open_from = Chunks(window=10.0, most_records=most), done
+            for place in range(open_from, len(log)):
+                ended = list(chunks.add(log[place]))
+                if place == len(log) - 1 or chance.random() < 0.1:
+                    ended += chunks.all()  # idle, or told to stop
+                for chunk in ended:
+                    objects[chunk.name()] = chunk.content()
+                    if chance.random() < 0.3:
+                        break  # killed before its checkpoint
+                    done += len(chunk.records)
+                else:
+                    continue
+                break
+    found = Counter(record.data for content in objects.values() for record in records_of(content))
+    # a chunk that ended early, was written and not checkpointed, is written again whole under its name
+    assert set(found) == {each.body for log in logs.values() for each in log}
+    assert set(found.values()) <= {1}
+
+
+@given(st.builds(Archived, st.text(), st.text(), st.integers(0, 9), st.text(), st.floats(0, 2e9), st.binary()))
+def test_a_line_comes_back(record: Archived) -> None:
+    line = record.to_line()
+    assert line.count(b"\n") == 1
+    assert Archived.from_line(line) == record
+
+
+def test_what_is_no_line_is_said() -> None:
+    for text in (b"", b"[]", b"{}", b'{"shard":"s"}', b"\xff"):
+        with pytest.raises(DecodeError):
+            Archived.from_line(text)
+
+
+def test_only_what_has_a_position_can_be_archived() -> None:
+    with pytest.raises(TypeError, match="Kinesis"):
+        list(Chunks().add(Delivery(b"", SOURCE, {})))
+
+
+def test_an_idle_window_ends_after_its_grace() -> None:
+    chunks = Chunks(window=10.0)
+    assert list(chunks.add(delivery("s", 1, 12.0))) == []
+    assert chunks.over(24.9, 5.0) == []
+    (chunk,) = chunks.over(25.0, 5.0)
+    assert chunk.name() == "1970/01/01/00/s/0010-1-0.jsonl"
+    assert chunks.all() == []
+
+
+def test_chunks_of_an_hour_are_read_in_order() -> None:
+    names = [f"t/2026/11/24/06/s/{each}.jsonl" for each in ("3010-99-0", "3010-100-1", "3010-100-0", "0500-200-0")]
+    assert [name.rpartition("/")[2] for name in sorted(names, key=order_of)] == [
+        "0500-200-0.jsonl",
+        "3010-99-0.jsonl",
+        "3010-100-0.jsonl",
+        "3010-100-1.jsonl",
+    ]
+
+
+@UNHURRIED
+@given(st.floats(0, 2e9), st.floats(0, 3e8), st.floats(0, 1))
+def test_every_chunk_of_a_span_is_listed_once(since: float, length: float, share: float) -> None:
+    until, time = since + length, since + length * share
+    listed = prefixes(since, until)
+    assert len(listed) <= 70 + length / 2e6
+    for late in (0.0, 1800.0):
+        chunk = Chunks(window=10.0)
+        list(chunk.add(delivery("s", 1, time + late)))
+        (open_,) = chunk.all()
+        assert sum(open_.name().startswith(prefix) for prefix in listed) == 1
+        assert is_within(f"t/{open_.name()}", since, until)
+
+
+async def archived(bench: Bench, broker: KinesisBroker, store: Any, count: int, **options: float) -> None:
+    """Run an archiver until so many records are written."""
+    source = await bench.group(broker, "archive", start=Start("oldest"))
+    archiver = Archiver(broker, source, store, **{"window": 1.0, "grace": 0.1, **options})  # type: ignore[arg-type]
+    running = asyncio.create_task(archiver.run())
+
+    async def is_written() -> bool:
+        return archiver.written >= count or running.done()
+
+    async with asyncio.timeout(20):
+        await eventually(is_written, 0.05)
+    await archiver.stop()
+    await running
+
+
+async def _all(records: AsyncIterator[Archived]) -> list[Archived]:
+    return [record async for record in records]
+
+
+async def test_a_stream_is_archived_and_replayed_into_one_group(bench: Bench) -> None:
+    broker = await bench.broker(aggregate="on")
+    one, other = await bench.group(broker, "one"), await bench.group(broker, "other")
+    await broker.send([bench.out(number, f"k{number % 3}") for number in range(30)])
+    shelf = Shelf()
+    shelf.trouble = [Unavailable("S3 is busy")]
+    await archived(bench, broker, shelf, 30)
+    assert len(shelf.positions()) == len(set(shelf.positions())) == 30
+    for source in (one, other):
+        async with broker.receiver(source, prefetch=100) as receiver:
+            await ack(receiver, await some(receiver, 30))
+    link = Link(KinesisBroker(bench.url(), clock=SystemClock()), "again", SystemClock())
+    await link.open(10.0)
+    records = replay(shelf, bench.topic, since=_now() - 3600, until=_now() + 1, key="k1")
+    assert await Resender(link, one.address).send(records) == 10
+    await link.close()
+    async with broker.receiver(one, prefetch=100) as receiver:
+        again = await some(receiver, 10)
+        await ack(receiver, again)
+    async with broker.receiver(other, prefetch=100) as receiver:
+        assert list(await receiver.receive(100, 0.3)) == []
+
+
+def _now() -> float:
+    return SystemClock.time()
+
+
+async def test_a_span_is_from_and_before(bench: Bench) -> None:
+    broker = await bench.broker(shards=1)
+    await bench.group(broker)
+    for number in range(6):
+        await broker.send([bench.out(number, "k")])
+        await asyncio.sleep(0.01)  # times of their own
+    shelf = Shelf()
+    await archived(bench, broker, shelf, 6)
+    every = await _all(replay(shelf, bench.topic, since=_now() - 3600, until=_now() + 1))
+    assert [record.data for record in every] == [str(number).encode() for number in range(6)]
+    some_ = await _all(replay(shelf, bench.topic, since=every[2].time, until=every[4].time))
+    assert [record.data for record in some_] == [b"2", b"3"]
+
+
+async def test_an_archiver_that_was_killed_goes_on(bench: Bench) -> None:
+    """Its first chunks are written, their checkpoint is not: the next one writes them again under the same names."""
+    broker = await bench.broker(shards=1)
+    await bench.group(broker)
+    shelf = Shelf()
+    source = await bench.group(broker, "archive", start=Start("oldest"))
+    await broker.send([bench.out(number, f"k{number}") for number in range(50)])
+    archiver = Archiver(broker, source, shelf, window=1.0, grace=0.0)
+    killed: asyncio.Task[None] = asyncio.create_task(archiver.run())
+
+    async def is_begun() -> bool:
+        return bool(shelf.objects)
+
+    async with asyncio.timeout(20):
+        await eventually(is_begun, 0.02)
+    await broker.admin.seek(source, Start("oldest"))  # as if no checkpoint had come through
+    killed.cancel()
+    await asyncio.wait([killed])
+    await broker.send([bench.out(number, f"k{number}") for number in range(50, 60)])
+    await archived(bench, broker, shelf, 60)
+    assert len(shelf.positions()) == len(set(shelf.positions())) == 60
+
+
+async def test_s3_keeps_it(bench: Bench) -> None:
+    broker = await bench.broker(endpoint=bench.direct)
+    await bench.group(broker)
+    await broker.send([bench.out(number, f"k{number}") for number in range(10)])
+    client = broker._connected()
+    store = S3Archive.of_url(client, f"s3://{bench.topic}/archive/")
+    with pytest.raises(Refused, match=bench.topic):
+        await store.put("x", b"")
+    await client.call("s3", "CreateBucket", {"Bucket": bench.topic})
+    await archived(bench, broker, store, 10)
+    names = await store.names(f"{bench.topic}/")
+    assert all(name.startswith(f"{bench.topic}/20") and name.endswith(".jsonl") for name in names)
+    found = await _all(replay(store, bench.topic, since=_now() - 3600, until=_now() + 1))
+    assert sorted(int(record.data) for record in found) == list(range(10))
+    with pytest.raises(Refused, match="missing"):
+        await store.get("missing")
+
+
+SERVICE = """
+from msgbus import Bus, Topic
+orders = Topic("orders", bytes)
+bus = Bus()
+
+@bus.subscriber(orders, group="g")
+async def handle(order: bytes) -> None: ...
+"""
+
+
+async def test_the_commands(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "archive_shop.py").write_text(SERVICE)
+    bench.topic = f"{bench.topic}-orders"
+    broker = await bench.broker(endpoint=bench.direct)
+    source = await bench.group(broker)
+    await broker.send([bench.out(number, f"k{number}") for number in range(10)])
+    async with broker.receiver(source, prefetch=100) as receiver:
+        await ack(receiver, await some(receiver, 10))
+    await broker._connected().call("s3", "CreateBucket", {"Bucket": bench.topic})
+    monkeypatch.setenv("MSGBUS_URL", bench.url(endpoint=bench.direct))
+    monkeypatch.setenv("MSGBUS_PREFIX", bench.topic.removesuffix("orders"))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT / 'src'}")
+    place = f"s3://{bench.topic}/archive"
+    command = (sys.executable, "-c", "from msgbus.cli import main; main()", "archive")
+    writing = await asyncio.create_subprocess_exec(
+        *command, "write", "archive_shop:bus", "orders", place, "--window", "1", cwd=tmp_path
+    )
+    store = S3Archive.of_url(broker._connected(), place)
+
+    async def is_written() -> bool:
+        return sum([len(list(records_of(await store.get(name)))) for name in await store.names("")]) == 10
+
+    async with asyncio.timeout(40):
+        await eventually(is_written)
+    writing.send_signal(signal.SIGTERM)
+    assert await writing.wait() == 0
+    replaying = await asyncio.create_subprocess_exec(
+        *command,
+        *("replay", "archive_shop:bus", "orders", place, "--since", "2020-01-01T00:00:00Z", "--key", "k3"),
+        *("--into", "orders/g"),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await replaying.communicate()
+    assert said == b"1 records sent to orders/g\n"
+    async with broker.receiver(source, prefetch=100) as receiver:
+        assert len(await some(receiver, 1)) == 1
