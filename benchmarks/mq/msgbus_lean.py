@@ -17,22 +17,7 @@ CLIENT = "lean"
 
 
 def _bus(url: str) -> Bus:
-    """`url` may name another wire."""
-    return Bus(settings=Settings(url=url if "?" in url else f"{url}?client={CLIENT}", provision="create", routes={}))
-
-
-async def prepare(url: str, queue_name: str, count: int) -> None:
-    """Make the queue, and put messages into it."""
-    bus, queue = _bus(url), Queue(queue_name, Order)
-    bus.consumer(queue)(_ignore)
-    async with bus.consuming():
-        pass
-    async with bus:
-        for _ in range(count // BATCH):
-            await bus.publish_many(queue, [ORDER] * BATCH, headers=HEADERS)
-
-
-async def _ignore(order: Order) -> None: ...
+    return Bus(settings=Settings(url=f"{url}?client={CLIENT}", provision="create", routes={}))
 
 
 async def consume(url: str, queue_name: str, count: int) -> None:

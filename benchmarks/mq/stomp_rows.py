@@ -8,6 +8,7 @@ Each case in a process of its own, interleaved, medians; 1 KiB persistent JSON, 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -18,8 +19,8 @@ from tests.servers import servers
 RAW = "raw stomp.py"
 CASES = {  # row -> module, option of the URL
     RAW: ("raw_stomp", ""),
-    "msgbus, lean wire": ("msgbus_lean", "?client=lean"),
-    "msgbus, stomp.py wire": ("msgbus_lean", "?client=stomp.py"),
+    "msgbus, lean wire": ("msgbus_stomp", "?client=lean"),
+    "msgbus, stomp.py wire": ("msgbus_stomp", "?client=stomp.py"),
 }
 WORKS = {"consume": tuple(CASES), "publish": tuple(CASES), "gather": tuple(CASES)[1:]}
 TOLD = {
@@ -38,7 +39,7 @@ def measure(url: str, rounds: int, count: int) -> Figures:
         for work, rows in WORKS.items():
             for row in rows:
                 queue = f"bench-{uuid.uuid4().hex[:8]}"
-                _case("msgbus_lean", "prepare", url + "?client=lean", queue, count if work == "consume" else 0)
+                _case("msgbus_stomp", "prepare", url + "?client=lean", queue, count if work == "consume" else 0)
                 module, option = CASES[row]
                 found.setdefault((work, row), []).append(_case(module, work, url + option, queue, count))
     return found
@@ -59,6 +60,7 @@ def report(server: str, figures: Figures) -> str:
         for row in rows:
             cpu, rate = _median(figures[work, row], "cpu"), _median(figures[work, row], "rate")
             lines.append(f"  {row:60} {cpu:8.1f} {cpu / raw:6.2f} {rate:8,.0f}")
+    lines.append(f"load {os.getloadavg()[0]:.1f}")
     return "\n".join(lines)
 
 
