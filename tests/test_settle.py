@@ -21,13 +21,18 @@ SOURCE = Source("queue", "work")
 class Bench:
     """A settler on a scripted receiver, and what it reported."""
 
-    def __init__(self, clock: HandClock, capabilities: Capabilities = PLAIN) -> None:
+    def __init__(
+        self,
+        clock: HandClock,
+        capabilities: Capabilities = PLAIN,
+        receiver: type[ScriptedReceiver] = ScriptedReceiver,
+    ) -> None:
         self.broker = ScriptedBroker(capabilities)
         self.ended: list[tuple[str, str]] = []
-        receiver = ScriptedReceiver(self.broker, SOURCE, 10)
         loop = asyncio.get_running_loop()
-        self.settler = Settler(receiver, capabilities, clock, self._settled, loop)
-        self.tasks = [loop.create_task(self.settler.run()) for _ in range(capabilities.settle_slots)]
+        self.settler = Settler(receiver(self.broker, SOURCE, 10), capabilities, clock, self._settled, loop)
+        slots = capabilities.settle_slots
+        self.tasks = [loop.create_task(self.settler.run(copies=slot > 0 or slots == 1)) for slot in range(slots)]
 
     def _settled(self, batch: Sequence[Settlement], results: Sequence[BusError | None] | None) -> None:
         for place, settlement in enumerate(batch):
@@ -150,4 +155,29 @@ async def test_a_dead_letter_whose_lease_is_lost_is_not_given_back(clock: HandCl
 async def test_flush_of_nothing_returns(clock: HandClock) -> None:
     bench = Bench(clock)
     await bench.settler.flush()
+    await bench.close()
+
+
+@pytest.mark.parametrize("act", [Act.RETRY, Act.DEAD])
+async def test_acknowledgements_go_on_while_copies_wait(clock: HandClock, act: Act) -> None:
+    taken = asyncio.Event()
+
+    class Full(ScriptedReceiver):
+        """Its server takes nothing that is sent, until it does."""
+
+        async def settle(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:
+            if any(settlement.act is act for settlement in batch):
+                await taken.wait()
+            return await super().settle(batch)
+
+    bench = Bench(clock, replace(PLAIN, settle_slots=3), Full)
+    await turns()
+    for number in range(5):  # more than there are slots
+        bench.add(f"copy {number}", act=act)
+        bench.add(f"ack {number}")
+        await turns()
+    assert [message_id for message_id, _ in bench.ended] == [f"ack {number}" for number in range(5)]
+    taken.set()
+    await bench.settler.flush()
+    assert len(bench.ended) == 10
     await bench.close()

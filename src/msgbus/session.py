@@ -62,8 +62,8 @@ class Session:
         """Until `stop` has drained it. Raises Disconnected or ReceiverClosed when the receiver died, else a bug."""
         capabilities = self._plan.capabilities
         self._polling = self._spawn(self._intake.run(self._take, self._release_late))
-        for _ in range(capabilities.settle_slots):
-            self._spawn(self._settler.run())
+        for slot in range(capabilities.settle_slots):
+            self._spawn(self._settler.run(copies=slot > 0 or capabilities.settle_slots == 1))
         if capabilities.lease is not None and capabilities.lease_extends:
             self._spawn(Heartbeat(self._plan, self._receiver, self._clock, self.in_hand, self._lost).run())
         if isinstance(self._receiver, KeepsLeases):

@@ -15,6 +15,7 @@ from msgbus.message import Act, Settlement
 
 log = logging.getLogger("msgbus.settle")
 
+_ACK = Act.ACK
 _AGAIN = (Throttled, Unavailable)
 _DEAD_AGAIN = 60.0  # seconds until a message whose dead letter could not be written comes back
 
@@ -25,7 +26,9 @@ class Settler:
     """The settlements of one receiver.
 
     `add` never waits; a flusher (one per `settle_slots`) takes what is there, after `settle_linger` seconds at the
-    latest. `hurry`: somebody waits for the room that settling makes, so flush at once. An entry that was throttled
+    latest. Where there are several, one of them is for acknowledgements alone, and no batch mixes them with what
+    may be a copy that is sent: while a server takes no copies, they go on.
+    `hurry`: somebody waits for the room that settling makes, so flush at once. An entry that was throttled
     is tried again, one whose dead letter was refused stays with the broker and comes back, one whose lease is lost
     is reported: `on_settled(batch, results)` is told the end of each, with None where all were accepted.
     """
@@ -46,6 +49,7 @@ class Settler:
         self._clock = clock
         self._on_settled = on_settled
         self._pending: deque[Settlement] = deque()
+        self._copies = self._pending if capabilities.settle_slots == 1 else deque[Settlement]()
         self._idle: asyncio.Future[None] | None = None
         self._waking: asyncio.Handle | None = None
         self._flushed: asyncio.Future[None] | None = None
@@ -54,11 +58,12 @@ class Settler:
 
     def add(self, settlement: Settlement) -> None:
         """Settle it soon."""
-        self._pending.append(settlement)
+        pending = self._pending if settlement.act is _ACK else self._copies
+        pending.append(settlement)
         if self._waking is None:
             if self._idle is not None:
                 self._wake_soon()
-        elif len(self._pending) == self._limit:
+        elif len(pending) == self._limit:
             self._wake()
 
     @property
@@ -69,22 +74,22 @@ class Settler:
     @hurry.setter
     def hurry(self, value: bool) -> None:
         self._hurry = value
-        if value and self._pending:
+        if value and (self._pending or self._copies):
             self._wake()
 
     async def flush(self) -> None:
         """Wait until everything added so far has its result."""
         self.hurry = True
-        while self._pending or self._running:
+        while self._pending or self._copies or self._running:
             self._flushed = self._flushed or self._loop.create_future()
             await self._flushed
 
-    async def run(self) -> None:
-        """The flusher; run `settle_slots` of them."""
+    async def run(self, *, copies: bool = True) -> None:
+        """A flusher; run `settle_slots` of them. `copies`: it takes more than acknowledgements."""
         while True:
-            while not self._pending:
+            while not (pending := (copies and self._copies) or self._pending):
                 await self._sleep()
-            batch = self._take()
+            batch = self._take(pending)
             self._running += 1
             results = await self._receiver.settle(batch)
             if results.count(None) == len(results):
@@ -92,7 +97,7 @@ class Settler:
             else:
                 await self._again(batch, results)
             self._running -= 1
-            if self._flushed is not None and not self._pending and not self._running:
+            if self._flushed is not None and not (self._pending or self._copies or self._running):
                 self._flushed.set_result(None)
                 self._flushed = None
 
@@ -101,7 +106,8 @@ class Settler:
 
         On the loop's own timer, whatever clock the bus has: it is about gathering, not about time.
         """
-        if self._linger and not self._hurry and len(self._pending) < self._limit:
+        most = max(len(self._pending), len(self._copies))
+        if self._linger and not self._hurry and most < self._limit:
             self._waking = self._loop.call_later(self._linger, self._wake)
         else:
             self._waking = self._loop.call_soon(self._wake)
@@ -119,8 +125,7 @@ class Settler:
             self._idle = self._loop.create_future()
         return self._idle
 
-    def _take(self) -> list[Settlement]:
-        pending = self._pending
+    def _take(self, pending: deque[Settlement]) -> list[Settlement]:
         if len(pending) <= self._limit:
             batch = list(pending)
             pending.clear()
