@@ -7,12 +7,13 @@ PIP     = $(PYTHON) -m pip --python $(RUN) --disable-pip-version-check
 JOBS   ?= 4
 STAMP   = $(VENV)/.installed
 
-.PHONY: help demo test check format bench-core bench-sqs bench-kinesis clean
+.PHONY: help demo test check format bench-core bench-mq bench-sqs bench-kinesis clean
 help:
 	@echo 'make demo        the order shop on the embedded broker: no server needed'
 	@echo 'make test        lint, types and all tests'
 	@echo 'make check       lint and types only'
 	@echo 'make bench-core  what a message costs, beside the floor and other frameworks'
+	@echo 'make bench-mq    what a message costs on RabbitMQ, beside raw clients and frameworks'
 	@echo 'make bench-sqs   what a message costs on SQS, beside loops written by hand'
 	@echo 'make bench-kinesis  what a record costs on Kinesis, beside aiobotocore and async-kinesis'
 
@@ -48,6 +49,11 @@ format: $(STAMP)-check
 
 bench-core: $(STAMP)-bench
 	$(RUN) -m benchmarks.core
+
+bench-mq: $(STAMP)-bench
+	$(RUN) -m tests.servers install rabbitmq activemq
+	$(RUN) -m benchmarks.mq
+	$(RUN) -m benchmarks.mq.stomp_rows
 
 bench-sqs: $(STAMP)-bench
 	$(RUN) -m tests.servers install fauxqs ministack

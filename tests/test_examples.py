@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -95,13 +96,19 @@ PRINTED = {
         bob: [1, 2, 3]
         ObjectCreated:Put cat.jpg, attempt 1
     """,
+    "14_rabbitmq": """
+        billing: flaky, attempt 2
+        billing: foreign, attempt 1
+        shipping: flaky came through orders
+        shipping: foreign came through orders
+    """,
 }
 """What each example prints, without indentation. `#` stands for a number that may differ between runs.
 
 Lines are compared as a set where handlers run side by side (UNORDERED).
 """
 
-NEEDS = {"13_sqs": "ministack"}
+NEEDS = {"13_sqs": "ministack", "14_rabbitmq": "rabbitmq"}
 """Examples that need a server; the others run on the embedded broker."""
 
 UNORDERED = {"01_hello", "02_retries_and_dead_letters", "07_routers"}
@@ -127,6 +134,10 @@ def test_example_prints_what_it_should(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, server in NEEDS.items() if server == "ministack"])
 def test_example_on_aws_prints_what_it_should(name: str, ministack: Handle) -> None:
     check_printed(name, **ministack.env)
+
+
+def test_example_on_rabbitmq_prints_what_it_should(rabbitmq: Handle) -> None:
+    check_printed("14_rabbitmq", MSGBUS_URL=rabbitmq.url, MSGBUS_PREFIX=f"example-{uuid.uuid4().hex[:8]}.")
 
 
 def check_printed(name: str, **variables: str) -> None:

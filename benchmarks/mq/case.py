@@ -12,7 +12,9 @@ def main(client: str, work: str, url: str, queue_name: str, count: str) -> None:
     """Run it; it prints one line of JSON."""
     logging.disable(logging.WARNING)
     module = importlib.import_module(f"benchmarks.mq.{client}")
-    asyncio.run(getattr(module, work)(url, queue_name, int(count)))
+    run = getattr(module, work)(url, queue_name, int(count))
+    if run is not None:  # kombu has no coroutines
+        asyncio.run(run)
 
 
 if __name__ == "__main__":

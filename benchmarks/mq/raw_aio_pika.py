@@ -61,6 +61,9 @@ async def publish(url: str, queue_name: str, count: int) -> None:
         stretch.end()
 
 
+gather = publish  # it has nothing that sends a batch
+
+
 class Caller:
     """Requests over one direct reply-to consumer and a table of who waits for what."""
 
