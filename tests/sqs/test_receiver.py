@@ -14,7 +14,7 @@ from tests.sqs.conftest import Aws, url_of
 from msgbus.broker import QueueSpec, Receiver
 from msgbus.brokers.sqs import SqsBroker
 from msgbus.clock import SystemClock
-from msgbus.errors import LeaseLost, ReceiverClosed, Refused, Throttled
+from msgbus.errors import LeaseLost, ReceiverClosed, Refused, Throttled, Unavailable
 from msgbus.message import Act, Address, Delivery, Outgoing, Settlement, Source, Start
 
 
@@ -169,3 +169,38 @@ async def test_an_answer_without_a_result_for_an_entry_is_no_success(
         unknown, sent = await broker.send(outs)
     assert "no result for this entry" in str(unknown)
     assert not isinstance(sent, Exception)
+
+
+async def test_a_queue_that_is_deleted_closes_its_receiver(broker: SqsBroker, aws: Aws, name: str) -> None:
+    source = Source("queue", name)
+    await broker.admin.ensure([QueueSpec(source)], "create")
+    async with broker.receiver(source, prefetch=10) as receiver:
+        await aws.sqs("DeleteQueue", QueueUrl=await aws.url(name))
+        with pytest.raises(ReceiverClosed, match="the queue is gone"):
+            await take(receiver, 1)
+    (error,) = await broker.send([Outgoing(source.address, "1", b"{}", {})])
+    assert isinstance(error, Refused)
+    assert "is not there" in str(error)
+
+
+async def test_polls_that_fail_are_told_and_tried_again(
+    fauxqs: Handle, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Source("queue", name)
+    failing = True
+
+    async def meet(call: Call) -> bytes | None:
+        if call.operation == "ReceiveMessage" and failing:
+            return answer(503, b'{"__type":"ServiceUnavailable","message":"busy"}')
+        return answer(*await call.forward())
+
+    async with FaultyHttp(fauxqs.url, meet) as proxy, connected(url_of(proxy.url)) as broker:
+        await broker.admin.ensure([QueueSpec(source)], "create")
+        await fill(broker, source, 1)
+        async with broker.receiver(source, prefetch=10) as receiver:
+            for _ in range(2):
+                with pytest.raises(Unavailable, match="busy"):
+                    await receiver.receive(1, 5.0)
+            failing = False
+            assert len(await take(receiver, 1)) == 1
+    assert [each.message.partition(":")[0] for each in caplog.records] == ["receiving fails"]  # said once
