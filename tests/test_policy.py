@@ -177,3 +177,11 @@ def test_no_retry_is_without_a_cap(attempts: int, attempt: int, error: Exception
     settlement = decide(Retry(attempts=attempts), error, attempt=attempt)
     assert (settlement.act is Act.DEAD) == (attempt >= attempts)
     assert settlement.delay >= 0
+
+
+@pytest.mark.parametrize(("sent_at", "act"), [(None, Act.RETRY), (990.0, Act.RETRY), (989.0, Act.DEAD)])
+def test_what_is_too_old_is_dead_at_its_next_failure(sent_at: float | None, act: Act) -> None:
+    delivery = Delivery(b"", SOURCE, {}, sent_at=sent_at)
+    settlement = Policy(Retry(max_age=10.0), lambda: 1000.0).failed(delivery, ValueError())
+    assert settlement is not None
+    assert settlement.act is act

@@ -107,6 +107,44 @@ async def test_a_batch_that_raises_failed_as_a_whole(clock: HandClock) -> None:
     assert calls == [[1, 1], [2, 2]]
 
 
+async def test_a_batch_that_raises_is_handled_in_halves_where_that_is_asked_for(clock: HandClock) -> None:
+    bus = Bus(clock=clock)
+    calls: list[list[str]] = []
+    stored: list[str] = []
+
+    @bus.consumer(WORK, batch=Batch(size=8, bisect=True), limits=ONE, retry=Retry(attempts=2, first_delay=1.0))
+    async def work(batch: list[Order]) -> None:
+        ids = [order.order_id for order in batch]
+        calls.append(ids)
+        if "6" in ids:
+            raise ValueError("one of them")
+        stored.extend(ids)
+
+    async with consuming(bus, clock):
+        await bus.publish_many(WORK, orders(*"12345678"))
+        await clock.until(lambda: bus.consumers[0].plan.stats.dead == 1)
+    assert calls == [list("12345678"), list("1234"), list("5678"), list("56"), ["5"], ["6"], list("78"), ["6"]]
+    assert stored == list("1234578")
+
+
+async def test_a_batch_in_halves_that_is_cut_off_is_not_gone_on_with(clock: HandClock) -> None:
+    bus = Bus(clock=clock)
+    calls: list[list[str]] = []
+    limits = Limits(concurrency=1, timeout=5.0)
+
+    @bus.consumer(WORK, batch=Batch(size=4, bisect=True), limits=limits, retry=Retry(attempts=1))
+    async def work(batch: list[Order]) -> None:
+        calls.append([order.order_id for order in batch])
+        if len(batch) == 4:
+            raise ValueError("one of them")
+        await clock.sleep(60.0)
+
+    async with consuming(bus, clock):
+        await bus.publish_many(WORK, orders(*"1234"))
+        await clock.until(lambda: bus.consumers[0].plan.stats.dead == 4)
+    assert calls == [list("1234"), list("12")]
+
+
 async def test_an_index_that_is_none_fails_the_batch_and_says_so(clock: HandClock) -> None:
     told: list[str] = []
 

@@ -25,7 +25,8 @@ class Retry:
     `max_delay`; `jitter` 1.0 draws it from 0 to that value, 0.0 takes it as it is.
     `on`: only these exceptions are retried; `never`: these are dead at once. `max_deliveries`: a message that was
     handed out more often without being settled kills its process: dead-lettered unseen (where the broker counts).
-    `on_dead(delivery, error)` is awaited after a message was dead-lettered.
+    `max_age`: a failing message that was sent longer ago than so many seconds is dead, whatever attempts are left
+    (where the broker tells when it was sent). `on_dead(delivery, error)` is awaited after a message was dead-lettered.
     `Unavailable` is retried without a cap, at `max_delay` in the end: it is not the message's fault.
     """
 
@@ -38,6 +39,7 @@ class Retry:
     on: tuple[type[Exception], ...] = (Exception,)
     never: tuple[type[Exception], ...] = ()
     max_deliveries: int | None = None
+    max_age: float | None = None
     on_dead: OnDead | None = None
 
     def __post_init__(self) -> None:
@@ -47,6 +49,7 @@ class Retry:
         _check("Retry.max_delay", self.max_delay >= self.first_delay, "at least first_delay")
         _check("Retry.jitter", 0 <= self.jitter <= 1, "between 0 and 1")
         _check("Retry.in_place", 0 <= self.in_place < self.attempts, "0 or more, and fewer than attempts")
+        _check("Retry.max_age", self.max_age is None or self.max_age > 0, "more than 0 seconds")
         limit = self.max_deliveries
         _check("Retry.max_deliveries", limit is None or limit > self.attempts, "more than attempts")
 
@@ -112,10 +115,15 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """A handler that takes `list[T]`: up to `size` messages, waiting at most `wait` seconds for more."""
+    """A handler that takes `list[T]`: up to `size` messages, waiting at most `wait` seconds for more.
+
+    `bisect`: a batch whose handler raises is handled again in halves, until what fails stands alone; the others
+    succeed in the same attempt. For handlers whose failure undoes all they did for the batch, as a transaction does.
+    """
 
     size: int = 100
     wait: float = 0.1
+    bisect: bool = False
 
     def __post_init__(self) -> None:
         _check("Batch.size", self.size >= 1, "at least 1")

@@ -87,11 +87,15 @@ class Policy:
             return True
         if isinstance(error, (Unavailable, Stopped)):
             return False
-        if delivery.attempt >= self.retry.attempts:
+        if delivery.attempt >= self.retry.attempts or self._is_too_old(delivery):
             return True
         if isinstance(error, RetryLater):
             return False
         return isinstance(error, self.retry.never) or not isinstance(error, self.retry.on)
+
+    def _is_too_old(self, delivery: Delivery) -> bool:
+        longest = self.retry.max_age
+        return longest is not None and delivery.sent_at is not None and self._time() - delivery.sent_at > longest
 
     def _delay(self, delivery: Delivery, error: Exception) -> float:
         retry = self.retry

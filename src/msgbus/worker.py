@@ -217,17 +217,32 @@ class Workers:
         return [delivery for delivery in taken if delivery in self._in_hand]
 
     async def _process_batch(self, batch: list[Delivery], worker: Worker) -> list[Settlement | None]:
-        try:
-            results = await isolated(self._handle_batch(batch), self._context.copy())
-        except Exception as error:
-            results = [worker.take_interruption() or error] * len(batch)
-        except asyncio.CancelledError:
-            results = [_cancelled(worker)] * len(batch)
-        worker.take_interruption()
+        results = await self._outcomes(batch, worker)
         return [
             Settlement(delivery, Act.ACK) if error is None else self._failed(delivery, error)
             for delivery, error in zip(batch, results, strict=True)
         ]
+
+    async def _outcomes(self, batch: list[Delivery], worker: Worker) -> Sequence[Exception | None]:
+        """None or an error for each entry. A batch that raised may be handled in halves, one that was cut off not."""
+        try:
+            results: Sequence[Exception | None] = await isolated(self._handle_batch(batch), self._context.copy())
+        except Exception as error:
+            interruption = worker.take_interruption()
+            if interruption is None and self._plan.options.batch.bisect and len(batch) > 1:
+                return await self._in_halves(batch, worker)
+            return [interruption or error] * len(batch)
+        except asyncio.CancelledError:
+            return [_cancelled(worker)] * len(batch)
+        worker.take_interruption()
+        return results
+
+    async def _in_halves(self, batch: list[Delivery], worker: Worker) -> Sequence[Exception | None]:
+        half = len(batch) // 2
+        first = await self._outcomes(batch[:half], worker)
+        cut = next((error for error in first if isinstance(error, (Timeout, LeaseLost))), None)
+        rest = [cut] * (len(batch) - half) if cut is not None else await self._outcomes(batch[half:], worker)
+        return [*first, *rest]
 
     async def _handle_batch(self, batch: Sequence[Delivery]) -> Sequence[Exception | None]:
         """An entry whose envelope is damaged, or that came too often, fails alone."""
