@@ -109,6 +109,16 @@ def test_lines_may_end_with_cr_lf() -> None:
     assert (frame.headers, frame.body) == ({"a": "1", "b": ""}, b"\r\nx\n\n")
 
 
+@pytest.mark.parametrize("receipt", ["7", "message-7", "a\\cb", "7\nother:x"])
+def test_receipts(receipt: str) -> None:
+    raw = f"RECEIPT\nreceipt-id:{receipt}\n\n\0\n".encode()
+    for cut in range(len(raw)):
+        decoder = Decoder("1.2")
+        frames = decoder.feed(raw[:cut]) + decoder.feed(raw[cut:] + raw)
+        first = receipt.split("\n", maxsplit=1)[0].replace("\\c", ":")
+        assert [frame.headers["receipt-id"] for frame in frames] == [first, first]
+
+
 def test_a_body_with_nul_needs_its_length() -> None:
     first, second = Decoder("1.2").feed(b"MESSAGE\ncontent-length:3\n\na\0b\0\n\nMESSAGE\n\nc\0")
     assert (first.body, second.body) == (b"a\0b", b"c")

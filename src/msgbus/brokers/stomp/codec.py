@@ -20,6 +20,7 @@ _BARE = ("CONNECT", "CONNECTED")
 _SERVERS = ("MESSAGE", "RECEIPT", "ERROR", "CONNECTED")
 _MOST_NAMES = 10_000
 _EOL = (10, 13)
+_RECEIPT = b"RECEIPT\nreceipt-id:"
 
 
 class FrameError(Exception):
@@ -90,6 +91,9 @@ class Decoder:
             while at < length and data[at] in _EOL:
                 at += 1
             self._need = 1
+            if data.startswith(_RECEIPT, at) and (after := _receipt(data, at, frames)):
+                at = after
+                continue
             end, start = _ends_head(data, at)
             if end < 0 or end - at > self._head_limit:
                 if length - at > self._head_limit:
@@ -155,6 +159,16 @@ class Decoder:
         if unescape is not None and (not colons or "\\" in "".join(headers)):
             headers = {unescape(name): value if colons else unescape(value) for name, value in headers.items()}
         return command, headers
+
+
+def _receipt(data: bytes, at: int, frames: list[Frame]) -> int:
+    """The shortest RECEIPT, of which one comes for every message that is sent; 0 where it is not that."""
+    end = data.find(b"\n\n\0", at)
+    receipt = data[at + len(_RECEIPT) : end] if end >= 0 else b""
+    if not receipt.isdigit():
+        return 0
+    frames.append(Frame("RECEIPT", {"receipt-id": receipt.decode()}))
+    return end + 3
 
 
 def _ends_head(data: bytes, at: int) -> tuple[int, int]:
