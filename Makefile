@@ -13,7 +13,7 @@ help:
 	@echo 'make test        lint, types and all tests'
 	@echo 'make check       lint and types only'
 	@echo 'make bench-core  what a message costs, beside the floor and other frameworks'
-	@echo 'make bench-mq    what a message costs on RabbitMQ, beside raw clients and frameworks'
+	@echo 'make bench-mq    what a message costs on RabbitMQ and ActiveMQ, beside raw clients and frameworks'
 	@echo 'make bench-sqs   what a message costs on SQS, beside loops written by hand'
 	@echo 'make bench-kinesis  what a record costs on Kinesis, beside aiobotocore and async-kinesis'
 
