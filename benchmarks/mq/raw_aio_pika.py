@@ -93,7 +93,7 @@ class Caller:
 async def _respond(connection: aio_pika.abc.AbstractConnection, queue_name: str, seconds: float) -> None:
     channel = await connection.channel()
     await channel.set_qos(prefetch_count=PREFETCH)
-    queue = await channel.declare_queue(queue_name, durable=True, arguments={"x-queue-type": "quorum"})
+    queue = await channel.get_queue(queue_name)
 
     async def on_message(message: AbstractIncomingMessage) -> None:
         order = Order.model_validate_json(message.body)
