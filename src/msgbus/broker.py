@@ -43,7 +43,7 @@ class Capabilities:
     release_counts: bool = True  # a RELEASE raises that count
     # settling
     settle_batch: int = 1  # entries of one `settle`
-    settle_slots: int = 1  # calls of `settle` in flight at once
+    settle_slots: int = 1  # calls of `settle` in flight at once; of several, one is for ACK alone
     settle_linger: float = 0.0  # worth waiting to fill a batch
     confirms_settlement: bool = False  # a settled result is durable
     retry_delay: float | None = None  # longest native RETRY delay; None: the core holds the delivery instead
