@@ -113,15 +113,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--servers", nargs="+", default=["fauxqs", "ministack"], choices=["fauxqs", "ministack"])
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=2000, help="messages of a round")
-    parser.add_argument("--singles", type=int, default=200, help="messages one by one, for latencies")
+    parser.add_argument("--waiting", type=int, default=100_000, help="messages of the memory check")
+    parser.add_argument("--singles", type=int, default=60, help="messages one by one, for latencies")
     arguments = parser.parse_args()
     os.environ.update(ENVIRONMENT)
     print(machine())
-    print(f"medians of {arguments.rounds} rounds of {arguments.count} messages of 1 KiB; load {os.getloadavg()[0]:.1f}")
+    load = os.getloadavg()[0]
+    print(
+        f"medians of {arguments.rounds} rounds of {arguments.count} messages of 1 KiB; load of the machine {load:.1f}"
+    )
     for name in arguments.servers:
         compare(name, arguments)
+    with server("fauxqs") as handle, workers(handle.url, ["ours"]) as opened:
+        grown = opened["ours"].tell("memory", arguments.waiting)
+    early, late = grown["early"], grown["late"]
+    print(f"\n{arguments.waiting:,} messages waiting: {early:.0f} MiB after a tenth, {late:.0f} MiB after all")
 
 
 if __name__ == "__main__":

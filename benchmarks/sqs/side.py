@@ -1,6 +1,6 @@
 """One side in a process of its own: `python -m benchmarks.sqs.side NAME ENDPOINT QUEUE`, told on stdin what to do.
 
-Each command is a line, "send 100", "consume 100", "flow 100" or "latency 100"; each answer a line of JSON.
+Each command is a line such as "send 100"; each answer is a line of JSON.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ import asyncio
 import importlib
 import json
 import logging
-import resource
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks.sqs.payload import Order
@@ -69,7 +70,6 @@ async def measured(count: int) -> AsyncIterator[dict[str, float]]:
     yield figures
     ended = figures.pop("at", 0.0) or time.perf_counter()
     figures |= {"cpu": (time.process_time() - cpu) / count * 1e6, "rate": count / (ended - wall)}
-    figures["rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 async def send(side: Side, count: int) -> dict[str, float]:
@@ -114,7 +114,23 @@ async def latency(side: Side, count: int) -> dict[str, float]:
     return {"p50": ordered[count // 2] * 1e3, "p99": ordered[count * 99 // 100] * 1e3}
 
 
-WORKS: dict[str, Any] = {"send": send, "consume": consume, "flow": flow, "latency": latency}
+async def memory(side: Side, count: int) -> dict[str, float]:
+    """MiB in use when a tenth of `count` messages that wait was consumed, and after all of them."""
+    for _ in range(10):
+        await side.send(count // 10)
+    tenth, rest = Counter(count // 10), Counter(count - count // 10)
+    async with side.consuming(lambda order: (tenth if tenth.left > 0 else rest).handle(order)):
+        await tenth.done.wait()
+        early = _resident()
+        await rest.done.wait()
+    return {"early": early, "late": _resident()}
+
+
+def _resident() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+WORKS: dict[str, Any] = {"send": send, "consume": consume, "flow": flow, "latency": latency, "memory": memory}
 
 
 async def main(name: str, endpoint: str, queue: str) -> None:

@@ -58,6 +58,8 @@ def _decode_json(data: bytes) -> dict[str, Any]:
 
 def _decode_messages(data: bytes) -> dict[str, Any]:
     answer = _decode_json(data)
+    if b'"BinaryValue"' not in data:
+        return answer
     for message in answer.get("Messages") or ():
         for attribute in (message.get("MessageAttributes") or {}).values():
             if "BinaryValue" in attribute:
