@@ -85,8 +85,9 @@ class Batcher:
     def send(self, batch: Sequence[Outgoing]) -> Awaitable[Sequence[Result]]:
         """Send; one result per entry, in order. Await it at once."""
         if len(batch) <= self._limit and (self._gate is None or not _is_ordered(batch)):
-            size = self._size(batch)
-            if self._limit_bytes is None or size <= self._limit_bytes or len(batch) == 1:
+            limit = self._limit_bytes
+            size = 0 if limit is None else self._size(batch)
+            if limit is None or size <= limit or len(batch) == 1:
                 if self._free and not self._queued:
                     return self._send_now(batch)
                 if self._queued < self._capacity:
