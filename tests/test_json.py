@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import TypedDict
 
 from msgbus import Json
@@ -165,6 +165,45 @@ def test_no_float_field_is_ever_infinite(number: str) -> None:
     except ValueError:
         return
     assert math.isfinite(value.ratio)
+
+
+class Measured(BaseModel):
+    """Its floats are its own fields: they are looked at one by one."""
+
+    ratio: float
+    other: float | None = None
+    note: str = ""
+
+
+class Wide(Measured):
+    model_config = ConfigDict(extra="allow")
+
+
+@given(
+    st.from_regex(r"-?(0|[1-9][0-9]{0,320})(\.[0-9]{1,5})?([eE][+-]?[0-9]{1,5})?", fullmatch=True)
+    | st.sampled_from(["NaN", "Infinity", "-Infinity", '"NaN"', '"Infinity"', '"-inf"', '"1e999"'])
+)
+@example("1e999")
+def test_no_float_field_of_a_plain_model_is_ever_infinite(number: str) -> None:
+    coder = Json().bind(Measured)
+    for body in (f'{{"ratio": {number}}}', f'{{"ratio": 1, "other": {number}}}'):
+        try:
+            value = coder.decode(body.encode())
+        except ValueError:
+            continue
+        assert math.isfinite(value.ratio)
+        assert math.isfinite(value.other or 0.0)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity"])
+def test_what_is_no_json_is_refused_in_fields_that_nobody_reads(number: str) -> None:
+    with pytest.raises(ValueError, match="is no JSON"):
+        Json().bind(Measured).decode(f'{{"ratio": 1, "unknown": [{number}]}}'.encode())
+
+
+def test_fields_beyond_the_declared_ones_are_looked_at_where_they_are_kept() -> None:
+    with pytest.raises(ValueError, match=r"finite|is no JSON"):
+        Json().bind(Wide).decode(b'{"ratio": 1, "more": 1e999}')
 
 
 def test_they_pass_where_they_are_asked_for() -> None:
