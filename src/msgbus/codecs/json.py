@@ -210,7 +210,7 @@ def _children(value: Any) -> Iterable[tuple[object, Any]]:
         return [(name, getattr(value, name)) for name in fields]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
-    return value.__dict__.items() if isinstance(value, BaseModel) else ()
+    return (value.__dict__ | (value.model_extra or {})).items() if isinstance(value, BaseModel) else ()
 
 
 def _limited_depth(decode: Callable[[bytes], Any], limit: int) -> Callable[[bytes], Any]:
