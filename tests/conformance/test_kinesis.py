@@ -1,4 +1,7 @@
-"""`kinesis://` in the shared suite, on ministack, with leases in its DynamoDB."""
+"""`kinesis://` in the shared suite, on ministack, with leases in its DynamoDB.
+
+And what several shards could change, order and the bus, on kinesis-local with streams of two.
+"""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,12 +12,17 @@ from tests import awsenv
 from tests.servers import Handle, Proxy
 
 from msgbus.testing.conformance import BrokerSuite, Harness
+from msgbus.testing.conformance.order import OrderTests
+from msgbus.testing.conformance.service import BusTests
 
 
 @pytest.fixture(autouse=True)
 def aws_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keys and region of nobody."""
     awsenv.use(monkeypatch, tmp_path)
+
+
+URL = "kinesis://us-east-1?lease=3&poll=0.02&reads=50&rate=0&checkpoint=0.2"
 
 
 class KinesisHarness(Harness):
@@ -27,8 +35,7 @@ class KinesisHarness(Harness):
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
-        endpoint = quote(proxy.url, safe="")
-        self.url = f"kinesis://us-east-1?shards=1&lease=3&poll=0.02&reads=50&rate=0&checkpoint=0.2&endpoint={endpoint}"
+        self.url = f"{URL}&shards=1&endpoint={quote(proxy.url, safe='')}"
 
     async def cut(self) -> None:
         self._proxy.cut()
@@ -39,3 +46,21 @@ class TestMinistack(BrokerSuite):
     async def harness(self, ministack: Handle) -> AsyncIterator[KinesisHarness]:
         async with Proxy(ministack.url) as proxy:
             yield KinesisHarness(proxy)
+
+
+class TwoShardsHarness(Harness):
+    """Streams on one emulator, leases and dead letters on the other."""
+
+    patience = 15.0
+    quiet = 0.2
+    lease = 0.3
+    delay = 0.2
+    url = f"{URL}&shards=2"
+
+
+class TestKinesisLocal(OrderTests, BusTests):
+    @pytest.fixture
+    def harness(self, kinesis_local: Handle, ministack: Handle, monkeypatch: pytest.MonkeyPatch) -> Harness:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", ministack.url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_KINESIS", kinesis_local.url)
+        return TwoShardsHarness()

@@ -83,6 +83,7 @@ KINESIS_LOCAL = Definition(
         "KINESIS_MOCK_TLS_PORT": str(place.ports["tls"]),
         "KINESIS_MOCK_CERT_PATH": str(_kinesis.folder / "server.json"),
         "LOG_LEVEL": "ERROR",
+        "SHARD_LIMIT": "10000",  # of an account; 50 by default, and each test makes a stream
     },
     ready=lambda place: healthy(place.ports["http"], "/healthcheck"),
     client_env=CLIENT_ENV,
