@@ -71,16 +71,27 @@ class ClientLine:
             raise await self._refusal(place, error) from error
         finally:
             if not self._opened:
-                self._lost = True
-                self._loop.run_in_executor(None, self._transport.disconnect_socket)
+                self._lost = True  # before the look of the other thread, which may still be connecting
+                self._loop.run_in_executor(None, self._disconnect)
         self._writer.start()
         return self._answer.headers if self._answer is not None else {}
 
     def _connect(self) -> None:
         target = self._target
         target.context()  # raises ConfigError for files that can't be read
-        self._connection.connect(target.user or None, target.password or None, wait=True)
-        self._transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # we gather by ourselves
+        try:
+            self._connection.connect(target.user or None, target.password or None, wait=True)
+            self._transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # we gather by ourselves
+        except AttributeError as error:
+            raise ConnectionError("the connection was closed as it was opened") from error
+        finally:
+            if self._lost:  # nobody waits any more
+                self._disconnect()
+
+    def _disconnect(self) -> None:
+        """Close the socket, which ends stomp.py's thread."""
+        with contextlib.suppress(Exception):  # it may be gone, or going in another thread
+            self._transport.disconnect_socket()
 
     async def _refusal(self, place: str, error: Exception) -> BusError:
         """stomp.py says that it failed, and not why."""
@@ -108,8 +119,7 @@ class ClientLine:
     def _end(self) -> None:
         if self._writer.is_alive():
             self._writer.join(_ENDING)
-        with contextlib.suppress(Exception):  # it may be gone, or going in its own thread
-            self._transport.disconnect_socket()
+        self._disconnect()
         if self._transport.io_thread is not None:
             self._transport.io_thread.join(_ENDING)
 
