@@ -157,7 +157,7 @@ class Run:
     async def __aenter__(self) -> Run:
         await self.proxy.__aenter__()
         options = f"shards={self._shards}&lease={LEASE}&poll=0.05&reads=20&rate=0&checkpoint=0.2&sync=1{self._options}"
-        self.url = f"kinesis://us-east-1?{options}"
+        self.url = f"kinesis://us-east-1?{options}"  # an option that is given twice counts as the last says
         self._environment = {
             "MSGBUS_URL": self.url,
             "AWS_ENDPOINT_URL": self.proxy.url,
@@ -208,6 +208,9 @@ class Run:
     async def _read(self, worker: Worker, stdout: asyncio.StreamReader) -> None:
         while text := await stdout.readline():
             event, n, sequence, attempt, at = text.split()
+            if event == b"lease":  # it changed hands: what was settled since its last write is handled again
+                worker.broken = True
+                continue
             line = Line(event.decode(), int(n), sequence.decode(), int(attempt), float(at), worker)
             self.lines.append(line)
             self.of[line.n].append(line)

@@ -54,6 +54,14 @@ def say(event: str, message: Message[Item]) -> None:
     os.write(1, line.encode())
 
 
+class LostLeases(logging.Handler):
+    """Says when a lease ended though nobody did anything: a machine so busy that it is as good as frozen."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "is lost: it could not be renewed" in record.getMessage():
+            os.write(1, f"lease -1 0 0 {time.monotonic()}\n".encode())
+
+
 def bus_of(work: Work) -> Bus:
     """Its handler fails as the items ask for."""
     bus = Bus()
@@ -90,6 +98,7 @@ if __name__ == "__main__":
     given = Work(**json.loads(sys.argv[1]))
     logging.getLogger("msgbus.handler").setLevel(logging.CRITICAL)
     logging.basicConfig(level=logging.WARNING, format=f"{os.getpid()} %(asctime)s %(message)s")
+    logging.getLogger("msgbus.kinesis").addHandler(LostLeases())
     if given.skew:  # a machine whose clock is wrong; the monotonic one runs from some other start anyway
         right = time.time
         time.time = lambda: right() + given.skew

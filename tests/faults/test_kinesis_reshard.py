@@ -12,7 +12,7 @@ from msgbus.brokers.aws import AwsClient, AwsSettings
 from msgbus.brokers.kinesis.hashing import Shard
 from msgbus.brokers.kinesis.stream import list_shards, summary
 
-COUNT = 3000
+COUNT = 2000
 
 
 async def _opened(client: AwsClient, stream: str) -> list[Shard]:

@@ -12,7 +12,7 @@ from tests.faults.kinesis_run import LEASE, Run, eventually, new_topic, some_ite
 from tests.faults.kinesis_worker import Work
 from tests.servers import Handle
 
-COUNT = int(os.environ.get("MSGBUS_FAULT_RECORDS", "4000"))
+COUNT = int(os.environ.get("MSGBUS_FAULT_RECORDS", "3000"))
 """Records of a run; `MSGBUS_FAULT_RECORDS=100000` for a long one."""
 
 SLOW = pytest.mark.timeout(max(120, COUNT // 100))
@@ -64,7 +64,8 @@ async def test_one_is_frozen_past_its_lease_and_wakes(ministack: Handle) -> None
 @SLOW
 async def test_workers_join_and_leave_without_a_duplicate(ministack: Handle) -> None:
     items = some_items(COUNT)
-    async with Run(ministack.url, ministack.url, Work(topic=new_topic()), shards=4) as run:
+    work = Work(topic=new_topic(), pause=0.05)
+    async with Run(ministack.url, ministack.url, work, shards=4, options="&lease=6") as run:
         await run.start()
         publishing = asyncio.create_task(run.publish(items))
         await run.handled(COUNT // 6)
