@@ -11,6 +11,7 @@ from msgbus.broker import Backlog, Binding, Difference, Mode, Part, QueueSpec, T
 from msgbus.brokers.amqp import declare
 from msgbus.brokers.amqp.names import binding_keys, dead_of, queue_of
 from msgbus.brokers.amqp.queues import arguments_of, dead_arguments
+from msgbus.brokers.amqp.settings import Options
 from msgbus.brokers.amqp.topology import Exchanges, ask, is_missing
 from msgbus.brokers.amqp.wire import Wire
 from msgbus.brokers.amqp.wires import Wires
@@ -21,9 +22,9 @@ from msgbus.message import Source, Start
 class AmqpAdmin:
     """Everything over AMQP itself, on the consuming connection: no management plugin is needed."""
 
-    def __init__(self, wires: Wires, queue_type: str, exchanges: Exchanges) -> None:
+    def __init__(self, wires: Wires, options: Options, exchanges: Exchanges) -> None:
         self._wires = wires
-        self._queue_type = queue_type
+        self._options = options
         self._exchanges = exchanges
 
     async def ensure(self, topology: Sequence[Part], mode: Mode) -> Sequence[Difference]:
@@ -49,8 +50,10 @@ class AmqpAdmin:
     async def _queues(self, wire: Wire, spec: QueueSpec, mode: Mode) -> list[Difference]:
         """The dead queue first: nothing may die before there is a place for it."""
         name, part = queue_of(spec.source), str(spec.source)
-        dead = await declare.queue(wire, part, dead_of(name), dead_arguments(self._queue_type), mode)
-        return dead + await declare.queue(wire, part, name, arguments_of(spec, self._queue_type), mode)
+        options = self._options
+        dead = await declare.queue(wire, part, dead_of(name), dead_arguments(options.queue_type), mode)
+        own = arguments_of(spec, options.queue_type, options.max_priority)
+        return dead + await declare.queue(wire, part, name, own, mode)
 
     @staticmethod
     async def _bind(wire: Wire, binding: Binding) -> None:

@@ -48,7 +48,7 @@ class AmqpBroker:
         self._wires = Wires(self._target, clock)
         self._exchanges = Exchanges(self._wires)
         self._copies = Copies(self._wires, self._options.queue_type, clock)
-        self.admin = AmqpAdmin(self._wires, self._options.queue_type, self._exchanges)
+        self.admin = AmqpAdmin(self._wires, self._options, self._exchanges)
 
     async def connect(self) -> None:
         """Connect what is not connected; what lives is left alone."""

@@ -62,7 +62,9 @@ class Copies:
             if milliseconds < round((copy.due - now) * 1000):
                 copy.headers[DUE] = f"{copy.due:.3f}"
             place = await self._delay_queue(queue, milliseconds) if milliseconds else queue
-        return Publication("", place, copy.headers, copy.body, int(now))
+        publication = Publication("", place, copy.headers, copy.body, int(now))
+        publication.priority = copy.priority
+        return publication
 
     async def _delay_queue(self, queue: str, milliseconds: int) -> str:
         name = delay_of(queue, milliseconds)
@@ -103,17 +105,23 @@ class _Copy:
     headers: dict[str, str]
     body: bytes
     due: float | None
+    priority: int | None
 
 
 def _copy(settlement: Settlement, now: float) -> _Copy:
     arrived: Arrived = settlement.delivery.token
     headers = {**without_brokers_own(arrived.headers), **(settlement.headers or {})}
-    return _Copy(headers, arrived.body, None if settlement.act is Act.DEAD else now + settlement.delay)
+    due = None if settlement.act is Act.DEAD else now + settlement.delay
+    return _Copy(headers, arrived.body, due, _priority(arrived))
 
 
 def _again(arrived: Arrived) -> _Copy:
     headers = without_brokers_own(arrived.headers)
-    return _Copy(headers, arrived.body, _time(headers.pop(DUE)))
+    return _Copy(headers, arrived.body, _time(headers.pop(DUE)), _priority(arrived))
+
+
+def _priority(arrived: Arrived) -> int | None:
+    return arrived.extras.get("priority") if arrived.extras is not None else None
 
 
 def _time(text: str) -> float:

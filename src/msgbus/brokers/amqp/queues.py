@@ -15,12 +15,14 @@ _COARSE = 50  # larger ones are rounded up, so that one attempt more does not as
 _NEVER = 1_000_000_000  # a dead-letter queue drops nothing; RabbitMQ 4 would after 20 deliveries
 
 
-def arguments_of(spec: QueueSpec, queue_type: str) -> Arguments:
+def arguments_of(spec: QueueSpec, queue_type: str, max_priority: int = 0) -> Arguments:
     """A source's own queue: what is delivered too often goes to its dead queue; one active consumer where ordered."""
     queue = queue_of(spec.source)
     arguments: Arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead_of(queue)}
     if spec.source.ordered:
         arguments["x-single-active-consumer"] = True
+    if max_priority:
+        arguments["x-max-priority"] = max_priority
     if queue_type == "classic":
         return arguments
     return arguments | _at_least_once() | {"x-delivery-limit": _redeliveries(spec.max_deliveries)}
