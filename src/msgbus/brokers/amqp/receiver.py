@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgbus import headers as h
 from msgbus.brokers.amqp.acks import AckWindow
@@ -49,7 +49,7 @@ class AmqpReceiver:
         early: list[Arrived] = []
         for arrived in batch:
             headers = arrived.headers
-            if h.EXPIRES in headers and self._is_expired(headers[h.EXPIRES]):
+            if h.EXPIRES in headers and self._is_expired(headers):
                 self._window.done(arrived.tag)
                 continue
             if DUE in headers and self._copies.is_early(arrived):
@@ -92,9 +92,10 @@ class AmqpReceiver:
             if early:
                 await self._copies.sleep(_AGAIN)
 
-    def _is_expired(self, text: str) -> bool:
+    def _is_expired(self, headers: Mapping[str, str]) -> bool:
+        """A dead letter does not expire."""
         try:
-            return float(text) <= self._time()
+            return float(headers[h.EXPIRES]) <= self._time() and h.DEAD_REASON not in headers
         except ValueError:
             return False
 

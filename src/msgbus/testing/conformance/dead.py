@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 from msgbus import headers as h
 from msgbus.message import Act, Delivery, Settlement, Source
 from msgbus.testing.conformance.base import Base
@@ -57,6 +60,23 @@ class DeadLetterTests(Base):
         assert letter.headers[h.ERROR_TYPE] == "ValueError"
         assert letter.headers[h.ATTEMPTS] == "3"
         assert letter.headers[h.ORIGIN] == "/".join(part for part in source.address if part)
+
+    @about("dead_letters", "expiry")
+    async def test_a_dead_letter_does_not_expire(self, lab: Lab) -> None:
+        if not lab.can.dead_letters:
+            not_claimed("dead_letters", _NONE)
+        source = await lab.home()
+        receiver = await lab.open(source)
+        out = lab.out(source, _BODY, key="k")
+        out.expires_at = time.time() + 2 * lab.harness.delay
+        out.headers[h.EXPIRES] = f"{out.expires_at:.3f}"
+        await lab.send(out)
+        await lab.settle(receiver, [dead(delivery) for delivery in await lab.collect(receiver, 1)])
+        await asyncio.sleep(2 * lab.harness.delay + lab.harness.quiet)  # time itself is what is awaited
+        place = await lab.broker.admin.dead_letters(source)
+        assert place is not None
+        (letter,) = await lab.drain(place, 1)
+        assert letter.body == _BODY
 
     @about("dead_letters")
     async def test_without_dead_letters_there_is_no_place(self, lab: Lab) -> None:
