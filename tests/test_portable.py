@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def environment(request: pytest.FixtureRequest) -> dict[str, str]:
     """Of a process whose bus is on the server that the test names."""
     server: Handle = request.getfixturevalue(request.param)
     ours = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    return {**ours, **server.env, "MSGBUS_URL": URLS.get(server.name, server.url)}
+    prefix = f"t{uuid.uuid4().hex[:8]}-"  # the tests share servers, and not all orders are kept in order
+    return {**ours, **server.env, "MSGBUS_URL": URLS.get(server.name, server.url), "MSGBUS_PREFIX": prefix}
 
 
 @pytest.mark.parametrize("environment", SERVERS, indirect=True)
