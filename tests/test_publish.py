@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -24,6 +25,7 @@ from msgbus import (
     Queue,
     Receipt,
     Refused,
+    RegistrationError,
     Retry,
     Settings,
     Timeout,
@@ -31,6 +33,7 @@ from msgbus import (
 )
 from msgbus import headers as h
 from msgbus.broker import Capabilities
+from msgbus.claim import DirectoryStore
 from msgbus.message import Address, Source
 from msgbus.publish import SendNext, SendOptions, copy_of
 
@@ -109,6 +112,32 @@ async def test_limits_are_those_of_the_target(monkeypatch: pytest.MonkeyPatch, s
             await bus.publish(ORDERS, Order(order_id="1" * 2_000))
         with pytest.raises(Refused, match="no delays"):
             await bus.publish(ORDERS, Order(order_id="1"), delay=5.0)
+
+
+async def test_a_bare_topic_sends_the_body_alone_where_there_are_no_headers(scripted: OpenScripted) -> None:
+    broker = scripted(replace(PLAIN, headers=0, message_bytes=10_000))
+    bare = Topic("bare", Order, key="customer_id", bare=True)
+    async with Bus("scripted://one", store=DirectoryStore(Path("unused"))) as bus:
+        await bus.publish(bare, Order(order_id="1"))
+        await bus.publish(ORDERS, Order(order_id="1"))
+        with pytest.raises(Refused, match="this broker takes 10,000"):
+            await bus.publish(bare, Order(order_id="1" * 20_000))
+    (first,), (second,) = broker.sent
+    assert json.loads(first.body) == {"order_id": "1", "customer_id": "c"}
+    assert first.key == "c"
+    assert json.loads(second.body)["data"] == json.loads(first.body)
+
+
+async def test_a_bare_topic_changes_nothing_where_there_are_headers(scripted: OpenScripted) -> None:
+    broker = scripted()
+    async with Bus("scripted://one") as bus:
+        await bus.publish(Topic("bare", Order, bare=True), Order(order_id="1"))
+    assert broker.sent[0][0].headers[h.TYPE] == "Order"
+
+
+def test_nobody_can_ask_a_bare_topic_for_one_type() -> None:
+    with pytest.raises(RegistrationError, match="bare=True carries no type"):
+        Topic("bare", Order | Refund, bare=True).only(Order)
 
 
 async def test_a_subclass_goes_as_what_was_declared(clock: HandClock, scripted: OpenScripted) -> None:

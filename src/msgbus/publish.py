@@ -102,12 +102,14 @@ class Outlet:
         filter_on = declared.filter_on if declared is not None else ()
         if len(payloads.coders) > 1 and capabilities.headers:
             filter_on = (*filter_on, h.TYPE)  # `Topic.only` filters on it
-        self._fit = fitter(str(address), capabilities, filter_on)
+        bare = isinstance(declared, Topic) and declared.bare and capabilities.headers == 0
+        fit = fitter(str(address), capabilities, filter_on)
+        self._fit = None if bare else fit
         sizes = [coder.max_bytes for coder, _ in (*payloads.coders.values(), payloads.fallback)]
         limit = (capabilities.message_bytes or 1 << 62) * (4 if capabilities.binary else 3) // 4
         self._near_limit = min(limit - _HEADER_ROOM, *sizes)
-        self._store = store
-        if self._fit is not None or store is not None:
+        self._store = None if bare else store  # where a body is would be told in a header
+        if self._fit is not None or self._store is not None:
             self.send = self._send_fitted
 
     def through(self, middlewares: Sequence[PublishMiddleware]) -> Outlet:

@@ -31,6 +31,8 @@ class Topic(Generic[T]):
     `key`: the field (or function) that gives the ordering key, a hint. `ordered=True` demands order per key and is
     refused at start where the broker has none. `filter_on`: headers that subscriptions filter on, kept native
     where a broker allows few. `require_subscriber`: publishing to nobody is an error, where the broker can tell.
+    `bare=True`: where a broker has no headers (Kinesis), the body goes out as it is, for consumers that know no
+    CloudEvents; id, type, time and headers are not carried there. Elsewhere it changes nothing.
     """
 
     kind = "topic"
@@ -45,6 +47,7 @@ class Topic(Generic[T]):
         codec: Codec | None = None,
         filter_on: Sequence[str] = (),
         require_subscriber: bool = False,
+        bare: bool = False,
     ) -> None:
         self.name = checked_name(name, "Topic")
         self.type = type
@@ -53,6 +56,7 @@ class Topic(Generic[T]):
         self.codec = codec or Json()
         self.filter_on = tuple(filter_on)
         self.require_subscriber = require_subscriber
+        self.bare = bare
         self.narrowed = False
 
     def only(self, type: TypeForm[Member]) -> Topic[Member]:  # noqa: A002 - the argument's natural name
@@ -62,6 +66,8 @@ class Topic(Generic[T]):
         """
         if type not in union_members(self.type):
             raise RegistrationError(f"{self!r}: {type_name(type)} is no member of its type")
+        if self.bare:
+            raise RegistrationError(f"{self!r}: bare=True carries no type, so that nobody can ask for one alone")
         narrowed: Topic[Member] = Topic(self.name, type, codec=self.codec, filter_on=self.filter_on)
         narrowed.key_of, narrowed.ordered, narrowed.narrowed = self.key_of, self.ordered, True
         return narrowed

@@ -16,6 +16,7 @@ from msgbus.brokers.kinesis.sending import GROUP_TAG
 from msgbus.brokers.watermark import Mark, Watermark
 from msgbus.message import Delivery, Source
 
+_ENVELOPE = b'{"specversion":"1.0"'  # how an envelope of ours begins
 _STRUCTURED = "application/cloudevents+json"
 _MANY = 50  # open records, above which a row carries them only when it must
 _MOST = 1000  # open records that a row carries: an item of DynamoDB has 400 KB
@@ -156,13 +157,14 @@ class Holding:
             del self._of_key[key]
 
     def _delivery(self, item: Item, token: Token) -> Delivery:
-        headers: Mapping[str, str] = {}
+        enveloped = item.data.startswith(_ENVELOPE)  # then it has headers inside, and is known by having none beside
+        headers: Mapping[str, str] = {} if enveloped else {h.KEY: item.key}
         before = Open()
         if self._resumed.open:
             before = self._resumed.open.get(token.position, before)
             if before.first_failed:
-                headers = {h.FIRST_FAILED: f"{before.first_failed:.3f}"}
-                if item.data.startswith(b'{"specversion":"1.0"'):  # else known by having no headers
+                headers = {**headers, h.FIRST_FAILED: f"{before.first_failed:.3f}"}
+                if enveloped:
                     headers = {**headers, h.CONTENT_TYPE: _STRUCTURED}
         token.delivery = Delivery(
             item.data,
