@@ -67,12 +67,14 @@ def sqs(url: str) -> str:
 
 def kinesis(url: str) -> str:
     probe.aws(url, "kinesis", "Kinesis_20131202.CreateStream", {"StreamName": "hello", "ShardCount": 1})
-    return str(probe.aws(url, "kinesis", "Kinesis_20131202.ListStreams", {})["StreamNames"][0])
+    found = probe.aws(url, "kinesis", "Kinesis_20131202.DescribeStream", {"StreamName": "hello"})
+    return str(found["StreamDescription"]["StreamName"])
 
 
 def glue(url: str) -> str:
     probe.aws(url, "glue", "AWSGlue.CreateRegistry", {"RegistryName": "hello"})
-    return str(probe.aws(url, "glue", "AWSGlue.ListRegistries", {})["Registries"][0]["RegistryName"])
+    found = probe.aws(url, "glue", "AWSGlue.GetRegistry", {"RegistryId": {"RegistryName": "hello"}})
+    return str(found["RegistryName"])
 
 
 def stomp(url: str) -> str:

@@ -93,6 +93,12 @@ class Link:
 
     async def _recover(self, errors: Sequence[BusError], attempt: int) -> None:
         """Until connected, and as long as the broker asked for. Raises where the broker refuses to be connected to."""
+        log.info(
+            "%s: %d entries failed, sending them again",
+            self.name,
+            len(errors),
+            extra={"attempt": attempt, "error": str(errors[0])},
+        )
         if any(isinstance(error, Disconnected) for error in errors):
             await self.restore(self._dead_generation)
             if attempt == 1:
