@@ -1,14 +1,18 @@
-"""Between a client that pushes and a receiver that is asked: what came, in order, until it is taken."""
+"""Between a client that pushes and a receiver that is asked: what came, in order, until it is taken.
+
+And the receiver that is no more than that: an inbox of replies which the server itself acknowledges.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from msgbus.clock import Clock
 from msgbus.errors import BusError
+from msgbus.message import Delivery, Settlement, Source
 
 T = TypeVar("T")
 
@@ -88,3 +92,55 @@ class Mailbox(Generic[T]):
         finally:
             timer.cancel()
             self._waiter = None
+
+
+class Reply(Protocol):
+    """What a broker's reader makes of a message that came. `timestamp`: Unix time."""
+
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def timestamp(self) -> float | None: ...
+
+
+class ReplyInbox(Generic[T]):
+    """Replies that nobody acknowledges. `address` reaches it from any connection; `read` opens what came."""
+
+    def __init__(
+        self,
+        source: Source,
+        mailbox: Mailbox[T],
+        address: str,
+        read: Callable[[T], Reply],
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.address = address
+        self._source = source
+        self._mailbox = mailbox
+        self._read = read
+        self._close = close
+
+    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
+        """The replies that came."""
+        arrived = [self._read(each) for each in await self._mailbox.take(limit, wait)]
+        return [
+            Delivery(each.body, self._source, each.headers, each, sent_at=each.timestamp, raw=each) for each in arrived
+        ]
+
+    async def settle(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:
+        """There is nothing to say to the server."""
+        return [None] * len(batch)
+
+    async def extend(self, batch: Sequence[Delivery], seconds: float) -> Sequence[BusError | None]:
+        """There is nothing to say to the server."""
+        return [None] * len(batch)
+
+    async def stop(self) -> None:
+        """`receive` waits no longer."""
+        self._mailbox.close()
+
+    async def close(self) -> None:
+        """Replies that come later are dropped by the server."""
+        await self._close()

@@ -1,16 +1,55 @@
-"""What the lean wires have in common: connecting, and one write a turn of the loop."""
+"""What the wires of message brokers have in common: connecting, and one write a turn of the loop."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Protocol, TypeVar
 
-from msgbus.errors import Disconnected, Refused
+from msgbus.brokers.urls import Hosts
+from msgbus.errors import BusError, Disconnected, Refused
 
 _GATHER = 256 * 1024  # bytes that are written without waiting for the end of the turn
 _HIGH = 1024 * 1024  # bytes in the transport's buffer at which publishers wait
+
+
+class Opens(Protocol):
+    """A connection that is not open yet."""
+
+    async def open(self) -> None:
+        """Raises Refused where no other host would help, another BusError where one may."""
+        ...
+
+
+W = TypeVar("W", bound=Opens)
+
+
+class Failover:
+    """Opens a connection to the host that answered last, else to the next ones in turn."""
+
+    def __init__(self, hosts: Hosts, what: object) -> None:
+        self._hosts = hosts
+        self._what = what
+        self._last = 0
+
+    async def open(self, make: Callable[[tuple[str, int]], W]) -> W:
+        """The first that opens. Raises Refused at once, or what the last host said."""
+        error: BusError | None = None
+        for step in range(len(self._hosts)):
+            place = (self._last + step) % len(self._hosts)
+            wire = make(self._hosts[place])
+            try:
+                await wire.open()
+            except Refused:
+                raise
+            except BusError as failed:
+                error = failed
+            else:
+                self._last = place
+                return wire
+        raise error or Disconnected(f"{self._what}: no host")
 
 
 @asynccontextmanager

@@ -13,12 +13,12 @@ from msgbus.brokers.amqp import inbox
 from msgbus.brokers.amqp.admin import AmqpAdmin
 from msgbus.brokers.amqp.copies import Copies
 from msgbus.brokers.amqp.names import LATEST, LONGEST, queue_of, routing_key
-from msgbus.brokers.amqp.receiver import AmqpReceiver, ReplyInbox
+from msgbus.brokers.amqp.receiver import AmqpReceiver
 from msgbus.brokers.amqp.settings import parse
 from msgbus.brokers.amqp.topology import Exchanges
 from msgbus.brokers.amqp.wire import Arrived, Channel, Fate, Outcome, Publication
 from msgbus.brokers.amqp.wires import Wires
-from msgbus.brokers.mailbox import Mailbox
+from msgbus.brokers.mailbox import Mailbox, ReplyInbox
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused
 from msgbus.message import Outgoing, Receipt, Source
@@ -157,10 +157,10 @@ class AmqpBroker:
     # -- receiving
 
     @asynccontextmanager
-    async def receiver(self, source: Source, *, prefetch: int) -> AsyncIterator[AmqpReceiver | ReplyInbox]:
+    async def receiver(self, source: Source, *, prefetch: int) -> AsyncIterator[AmqpReceiver | ReplyInbox[Arrived]]:
         """A consumer on a channel of its own."""
         mailbox: Mailbox[Arrived] = Mailbox(self._clock)
-        receiver: AmqpReceiver | ReplyInbox
+        receiver: AmqpReceiver | ReplyInbox[Arrived]
         if source.kind == "reply":
             receiver = await inbox.open_inbox(self._wires, source, mailbox)
         else:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import uuid
 
 from msgbus import headers as h
-from msgbus.brokers.amqp.receiver import ReplyInbox
 from msgbus.brokers.amqp.wire import Arrived, Channel, Publication
 from msgbus.brokers.amqp.wires import Wires
-from msgbus.brokers.mailbox import Mailbox
+from msgbus.brokers.mailbox import Mailbox, ReplyInbox
 from msgbus.errors import Unavailable
 from msgbus.message import Source
 
 PSEUDO_QUEUE = "amq.rabbitmq.reply-to"
 
 
-async def open_inbox(wires: Wires, source: Source, mailbox: Mailbox[Arrived]) -> ReplyInbox:
+async def open_inbox(wires: Wires, source: Source, mailbox: Mailbox[Arrived]) -> ReplyInbox[Arrived]:
     """On the publishing connection: a lost one loses the replies to what it sent, at once."""
     channel = await wires.publishing().channel(confirms=True)
     try:
         await channel.consume(PSEUDO_QUEUE, mailbox, 0)
-        return ReplyInbox(source, channel, mailbox, await _address(channel))
+        return ReplyInbox(source, mailbox, await _address(channel), lambda arrived: arrived, channel.close)
     except BaseException:
         channel.abandon()
         raise

@@ -1,4 +1,4 @@
-"""The receivers of the AMQP broker: a queue's, and a reply inbox's."""
+"""The receiver of the AMQP broker."""
 
 from __future__ import annotations
 
@@ -178,41 +178,4 @@ class AmqpReceiver:
             await asyncio.wait(self._sending_on, timeout=_LAST)
             for task in self._sending_on:
                 task.cancel()
-        await self._channel.close()
-
-
-class ReplyInbox:
-    """Direct reply-to (https://www.rabbitmq.com/docs/direct-reply-to): replies are not acknowledged.
-
-    `address` is the name that the server has made for it. It reaches this inbox from any connection, and requests
-    that carry it may go out on any channel.
-    """
-
-    def __init__(self, source: Source, channel: Channel, mailbox: Mailbox[Arrived], address: str) -> None:
-        self.address = address
-        self._source = source
-        self._channel = channel
-        self._mailbox = mailbox
-
-    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-        """The replies that came."""
-        arrived = await self._mailbox.take(limit, wait)
-        return [
-            Delivery(each.body, self._source, each.headers, each, sent_at=each.timestamp, raw=each) for each in arrived
-        ]
-
-    async def settle(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:
-        """There is nothing to say to the server."""
-        return [None] * len(batch)
-
-    async def extend(self, batch: Sequence[Delivery], seconds: float) -> Sequence[BusError | None]:
-        """There is nothing to say to the server."""
-        return [None] * len(batch)
-
-    async def stop(self) -> None:
-        """`receive` waits no longer."""
-        self._mailbox.close()
-
-    async def close(self) -> None:
-        """Replies that come later are dropped by the server."""
         await self._channel.close()

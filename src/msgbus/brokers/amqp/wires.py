@@ -12,8 +12,9 @@ from msgbus.broker import Status
 from msgbus.brokers.amqp.lean import LeanWire
 from msgbus.brokers.amqp.settings import Target
 from msgbus.brokers.amqp.wire import Channel, Wire
+from msgbus.brokers.writes import Failover
 from msgbus.clock import Clock
-from msgbus.errors import BusError, Disconnected, Refused
+from msgbus.errors import Disconnected
 
 
 class Wires:
@@ -27,7 +28,7 @@ class Wires:
         self._consumes = False
         self._publisher: Channel | None = None
         self._opening = asyncio.Lock()
-        self._last = 0  # the host that answered last
+        self._hosts = Failover(target.hosts, target)
 
     async def open(self) -> None:
         """Open what is not open: the publishing connection, and the consuming one once it was asked for."""
@@ -85,23 +86,9 @@ class Wires:
         return wire
 
     async def _connect(self, old: Wire | None) -> Wire:
-        """To the host that answered last, else to the next ones in turn."""
         if old is not None:
             await old.close()
-        hosts, error = self._target.hosts, None
-        for step in range(len(hosts)):
-            place = (self._last + step) % len(hosts)
-            wire = self._new(hosts[place])
-            try:
-                await wire.open()
-            except Refused:
-                raise
-            except BusError as failed:
-                error = failed
-            else:
-                self._last = place
-                return wire
-        raise error or Disconnected(f"{self._target}: no host")
+        return await self._hosts.open(self._new)
 
     def _new(self, host: tuple[str, int]) -> Wire:
         if self._target.options.client == "aio-pika":

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 from msgbus.broker import Capabilities, Status
-from msgbus.brokers.mailbox import Mailbox
+from msgbus.brokers.mailbox import Mailbox, ReplyInbox
 from msgbus.brokers.stomp.activemq import ActiveMq
 from msgbus.brokers.stomp.admin import StompAdmin
 from msgbus.brokers.stomp.catalog import Catalog, missing_queue
@@ -17,7 +17,7 @@ from msgbus.brokers.stomp.copies import Copies
 from msgbus.brokers.stomp.dialect import Dialect
 from msgbus.brokers.stomp.errors import is_gone
 from msgbus.brokers.stomp.rabbitmq import RabbitMq
-from msgbus.brokers.stomp.receiver import ReplyInbox, StompReceiver
+from msgbus.brokers.stomp.receiver import StompReceiver
 from msgbus.brokers.stomp.settings import parse
 from msgbus.brokers.stomp.wires import Wires
 from msgbus.clock import Clock
@@ -114,7 +114,7 @@ class StompBroker:
     # -- receiving
 
     @asynccontextmanager
-    async def receiver(self, source: Source, *, prefetch: int) -> AsyncIterator[StompReceiver | ReplyInbox]:
+    async def receiver(self, source: Source, *, prefetch: int) -> AsyncIterator[StompReceiver | ReplyInbox[Frame]]:
         """A subscription on a connection of its own."""
         if source.kind != "reply" and self._dialect.makes_queues:
             self._wires.publishing()
@@ -130,12 +130,14 @@ class StompBroker:
         finally:
             await receiver.close()
 
-    async def _open(self, source: Source, conversation: Conversation, prefetch: int) -> StompReceiver | ReplyInbox:
+    async def _open(
+        self, source: Source, conversation: Conversation, prefetch: int
+    ) -> StompReceiver | ReplyInbox[Frame]:
         mailbox: Mailbox[Frame] = Mailbox(self._clock)
         dialect = self._dialect
         if source.kind == "reply":
             address = await dialect.open_inbox(conversation, mailbox)
-            return ReplyInbox(source, conversation, mailbox, dialect, address)
+            return ReplyInbox(source, mailbox, address, dialect.arrived, conversation.close)
         copies = Copies(self._wires, self._catalog, dialect, self._clock.time)
         await conversation.subscribe("messages", dialect.subscription(source, prefetch), mailbox)
         return StompReceiver(source, conversation, mailbox, copies)

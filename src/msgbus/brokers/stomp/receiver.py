@@ -1,4 +1,4 @@
-"""The receivers of the STOMP broker: a queue's, and a reply inbox's. Each has a connection of its own."""
+"""The receiver of the STOMP broker. Each has a connection of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from msgbus.brokers.mailbox import Mailbox
 from msgbus.brokers.stomp.codec import Frame
 from msgbus.brokers.stomp.conversation import Conversation
 from msgbus.brokers.stomp.copies import Copies
-from msgbus.brokers.stomp.dialect import Dialect
 from msgbus.brokers.stomp.properties import Arrived
 from msgbus.errors import BusError, LeaseLost, ReceiverClosed
 from msgbus.headers import attempt_of
@@ -160,40 +159,4 @@ class StompReceiver:
 
     async def close(self) -> None:
         """Let acknowledgements go out, then the connection."""
-        await self._conversation.close()
-
-
-class ReplyInbox:
-    """Replies are acknowledged by the server itself. `address` reaches it from any connection."""
-
-    def __init__(
-        self, source: Source, conversation: Conversation, mailbox: Mailbox[Frame], dialect: Dialect, address: str
-    ) -> None:
-        self.address = address
-        self._source = source
-        self._conversation = conversation
-        self._mailbox = mailbox
-        self._arrived = dialect.arrived
-
-    async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-        """The replies that came."""
-        arrived = [self._arrived(frame) for frame in await self._mailbox.take(limit, wait)]
-        return [
-            Delivery(each.body, self._source, each.headers, each, sent_at=each.timestamp, raw=each) for each in arrived
-        ]
-
-    async def settle(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:
-        """There is nothing to say to the server."""
-        return [None] * len(batch)
-
-    async def extend(self, batch: Sequence[Delivery], seconds: float) -> Sequence[BusError | None]:
-        """There is nothing to say to the server."""
-        return [None] * len(batch)
-
-    async def stop(self) -> None:
-        """`receive` waits no longer."""
-        self._mailbox.close()
-
-    async def close(self) -> None:
-        """Replies that come later are dropped by the server."""
         await self._conversation.close()

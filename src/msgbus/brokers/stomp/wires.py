@@ -15,8 +15,9 @@ from msgbus.brokers.stomp.conversation import Conversation
 from msgbus.brokers.stomp.lean import LeanLine
 from msgbus.brokers.stomp.settings import Target
 from msgbus.brokers.stomp.wire import Line
+from msgbus.brokers.writes import Failover
 from msgbus.clock import Clock
-from msgbus.errors import BusError, Disconnected, Refused, Unavailable
+from msgbus.errors import Disconnected, Unavailable
 
 Greet = Callable[[Conversation], Awaitable[None]]
 
@@ -30,7 +31,7 @@ class Wires:
         self._greet = greet
         self._publishing: Conversation | None = None
         self._opening = asyncio.Lock()
-        self._last = 0  # the host that answered last
+        self._hosts = Failover(target.hosts, target)
 
     async def open(self) -> None:
         """Open the publishing connection, if it is not."""
@@ -83,21 +84,7 @@ class Wires:
             raise Unavailable(f"no other connection: {error}") from error
 
     async def _connect(self) -> Conversation:
-        """To the host that answered last, else to the next ones in turn."""
-        hosts, error = self._target.hosts, None
-        for step in range(len(hosts)):
-            place = (self._last + step) % len(hosts)
-            conversation = Conversation(self._line(hosts[place]))
-            try:
-                await conversation.open()
-            except Refused:
-                raise
-            except BusError as failed:
-                error = failed
-            else:
-                self._last = place
-                return conversation
-        raise error or Disconnected(f"{self._target}: no host")
+        return await self._hosts.open(lambda host: Conversation(self._line(host)))
 
     def _line(self, host: tuple[str, int]) -> Line:
         if self._target.options.client == "stomp.py":
