@@ -107,6 +107,22 @@ async def test_a_scheduler_is_noticed(activemq: Handle) -> None:
     assert can.send_delay is not None
 
 
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_processes_that_start_at_once_find_each_others_queues(rabbitmq: Handle, client: str) -> None:
+    """Asking makes nothing: who asks beside another neither meets its question nor takes it for the queue."""
+    url, rounds = f"{rabbitmq.url_of('stomp')}?client={client}", 5
+    brokers = [StompBroker(url, clock=SystemClock()) for _ in range(3)]
+    for broker in brokers:
+        await broker.connect()
+    for _ in range(rounds):
+        spec = QueueSpec(Source("queue", f"at-once-{uuid.uuid4().hex}"))
+        await asyncio.gather(*(broker.admin.ensure([spec], "create") for broker in brokers))
+        for broker in brokers:
+            assert not list(await broker.admin.ensure([spec], "verify"))
+    for broker in brokers:
+        await broker.close()
+
+
 async def test_what_is_no_stomp_is_refused(rabbitmq: Handle) -> None:
     amqp, stomp = urlsplit(rabbitmq.url).port, urlsplit(rabbitmq.url_of("stomp")).port
     error = await _refusal(f"stomp://127.0.0.1:{amqp}/?timeout=5")

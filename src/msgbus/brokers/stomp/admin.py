@@ -11,10 +11,11 @@ from msgbus.brokers.stomp.codec import Frame
 from msgbus.brokers.stomp.dialect import Dialect
 from msgbus.brokers.stomp.wires import Wires
 from msgbus.clock import Clock
-from msgbus.errors import Refused
+from msgbus.errors import Refused, Unavailable
 from msgbus.message import Source, Start
 
 _QUIET = 0.5  # seconds without a message after which a queue counts as empty
+_PAUSES = (0.05, 0.2, 0.8)  # seconds before queues are made again
 
 
 class StompAdmin:
@@ -50,6 +51,15 @@ class StompAdmin:
         ]
 
     async def _make(self, sources: Sequence[tuple[Source, str]]) -> None:
+        """RabbitMQ's plugin dies of a quorum queue that another connection is just making: once more, then."""
+        for pause in _PAUSES:
+            try:
+                return await self._make_once(sources)
+            except Unavailable:
+                await self._clock.sleep(pause)
+        await self._make_once(sources)
+
+    async def _make_once(self, sources: Sequence[tuple[Source, str]]) -> None:
         conversation = await self._wires.another()
         try:
             await self._dialect().make(conversation, sources)

@@ -151,12 +151,12 @@ class RabbitMq:
     # -- topology
 
     async def there(self, another: Another, clock: Clock, names: Collection[str]) -> Collection[str]:
-        """Ask for each as a queue of one connection: of one that is there, the server says that it differs.
+        """Ask for each with a subscription of its own connection that is refused where the queue is.
 
-        The plugin has no other way to ask without taking messages. Where there was none, there is one for as long as
-        the question takes.
+        The plugin has no other way to ask that neither takes messages nor makes a queue, which a second process that
+        starts at once would take for the one it asks about.
         """
-        return [name for name in names if await _differs(await another(), name)]
+        return [name for name in names if await _is_there(await another(), name)]
 
     async def make(self, conversation: Conversation, sources: Sequence[tuple[Source, str]]) -> None:
         """The subscription of a durable queue makes the queue and its binding, which stay when it ends."""
@@ -176,15 +176,17 @@ class RabbitMq:
             await conversation.subscribe(f"make-{number}", headers, None)
 
 
-async def _differs(conversation: Conversation, name: str) -> bool:
-    headers = {"destination": f"/exchange/amq.direct/msgbus.probe.{uuid.uuid4().hex}", "x-queue-name": name}
+async def _is_there(conversation: Conversation, name: str) -> bool:
+    """An offset is an argument of streams alone: "not found" comes before it, "precondition failed" because of it."""
+    headers = {"destination": f"/amq/queue/{name}", "ack": "client-individual", "x-stream-offset": "first"}
     try:
-        await conversation.subscribe("probe", {**headers, "ack": "client-individual"}, None)
+        await conversation.subscribe("probe", headers, None)
     except BusError as error:
-        told = said(error)
-        if told is None or not any(word in told.text for word in ("PRECONDITION_FAILED", "RESOURCE_LOCKED")):
+        text = told.text if (told := said(error)) else ""
+        if "NOT_FOUND" in text:
+            return False
+        if not any(word in text for word in ("PRECONDITION_FAILED", "RESOURCE_LOCKED")):
             raise
-        return True
     finally:
         conversation.abandon()
-    return False
+    return True
