@@ -54,7 +54,8 @@ class StompAdmin:
         """RabbitMQ's plugin dies of a quorum queue that another connection is just making: once more, then."""
         for pause in _PAUSES:
             try:
-                return await self._make_once(sources)
+                await self._make_once(sources)
+                return
             except Unavailable:
                 await self._clock.sleep(pause)
         await self._make_once(sources)
