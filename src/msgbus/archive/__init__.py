@@ -9,8 +9,8 @@ Needs Kinesis: what is archived has a position in a shard.
 """
 
 from msgbus.archive.archiver import Archiver
-from msgbus.archive.chunks import Archived
+from msgbus.archive.chunks import Archived, Format
 from msgbus.archive.replay import Resender, replay
 from msgbus.archive.store import ArchiveStore, S3Archive
 
-__all__ = ["ArchiveStore", "Archived", "Archiver", "Resender", "S3Archive", "replay"]
+__all__ = ["ArchiveStore", "Archived", "Archiver", "Format", "Resender", "S3Archive", "replay"]

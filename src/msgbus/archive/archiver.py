@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import get_args
 
 from msgbus import backoff
-from msgbus.archive.chunks import Chunk, Chunks
+from msgbus.archive.chunks import Chunk, Chunks, Format
 from msgbus.archive.store import ArchiveStore
 from msgbus.broker import Broker, KeepsLeases, Receiver
 from msgbus.clock import Clock, SystemClock
-from msgbus.errors import BusError, LeaseLost, ReceiverClosed, Throttled, Unavailable
+from msgbus.errors import BusError, ConfigError, LeaseLost, ReceiverClosed, Throttled, Unavailable
 from msgbus.message import Act, Delivery, Settlement, Source
 
 log = logging.getLogger("msgbus.archive")
@@ -24,8 +26,8 @@ class Archiver:
     """Reads `source`, whose group must be declared, and checkpoints only what is written.
 
     Several may run: they share the shards. `window`: seconds of one chunk. `grace`: seconds after its end that an idle
-    chunk waits for late records. `prefetch`: records in memory, of all shards. Objects are named
-    `TOPIC/YYYY/MM/DD/HH/SHARD/MMSS-SEQUENCE-SUB.jsonl`.
+    chunk waits for late records. `prefetch`: records in memory, of all shards. `format`: jsonl, or avro, which needs
+    the extra of that name. Objects are named `TOPIC/YYYY/MM/DD/HH/SHARD/MMSS-SEQUENCE-SUB.FORMAT`.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class Archiver:
         window: float = 10.0,
         grace: float = 5.0,
         prefetch: int = 40_000,
+        format: Format = "jsonl",  # noqa: A002 - a keyword
         clock: Clock | None = None,
     ) -> None:
+        _check(format)
         self.written = 0
         self._broker = broker
         self._source = source
@@ -46,6 +50,7 @@ class Archiver:
         self._window = window
         self._grace = grace
         self._prefetch = prefetch
+        self._format: Format = format
         self._clock = clock or SystemClock()
         self._stopping = False
         self._receiver: Receiver | None = None
@@ -86,17 +91,25 @@ class Archiver:
 
     async def _write(self, receiver: Receiver, chunk: Chunk) -> None:
         """The object first, then the checkpoint."""
-        name = f"{self._source.name}/{chunk.name()}"
-        content = await asyncio.to_thread(chunk.content) if chunk.size > 1 << 20 else chunk.content()
+        name = f"{self._source.name}/{chunk.name(self._format)}"
+        content = self._content
+        encoded = await asyncio.to_thread(content, name, chunk) if chunk.size > 1 << 20 else content(name, chunk)
         for attempt in range(1, 1_000_000):
             try:
-                await self._store.put(name, content)
+                await self._store.put(name, encoded)
                 break
             except (Throttled, Unavailable) as error:
                 log.warning("%s: writing %s: %s", self._source, name, error)
                 await self._clock.sleep(backoff.delay(attempt, 0.1, longest=10.0))
         self.written += len(chunk.records)
         await self._settle(receiver, chunk.deliveries)
+
+    def _content(self, name: str, chunk: Chunk) -> bytes:
+        if self._format == "jsonl":
+            return chunk.content()
+        from msgbus.archive import containers  # noqa: PLC0415 - needs an extra
+
+        return containers.encode(name, self._source.name, chunk.records)
 
     async def _settle(self, receiver: Receiver, deliveries: Sequence[Delivery]) -> None:
         for start in range(0, len(deliveries), _BATCH):
@@ -106,3 +119,10 @@ class Archiver:
                     result, LeaseLost
                 ):  # that is written again, the same
                     raise result
+
+
+def _check(format_: str) -> None:
+    if format_ not in get_args(Format):
+        raise ConfigError(f"format={format_!r}: allowed are {', '.join(get_args(Format))}")
+    if format_ == "avro" and find_spec("fastavro") is None:
+        raise ConfigError("an archive in Avro needs fastavro: install msgbus[avro]")

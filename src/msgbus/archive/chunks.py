@@ -12,11 +12,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from msgbus.errors import DecodeError
 from msgbus.message import Delivery
 
+Format = Literal["jsonl", "avro"]
+"""Of an object, and the end of its name: newline JSON, or an Avro object container file."""
+
+_CONTAINER = b"Obj\x01"  # how an Avro container begins
 _HOUR = 3600.0
 _MANY = 60  # listings, before wider ones are better
 _PATTERNS = ((_HOUR, "%Y/%m/%d/%H/"), (24 * _HOUR, "%Y/%m/%d/"), (28 * 24 * _HOUR, "%Y/%m/"))
@@ -92,11 +96,11 @@ class Chunk:
         """Newline JSON."""
         return b"".join(record.to_line() for record in self.records)
 
-    def name(self) -> str:
+    def name(self, kind: Format = "jsonl") -> str:
         """By hour and shard: `2026/11/24/06/shardId-000000000000/3010-SEQUENCE-SUB.jsonl`."""
         first = self.records[0]
         at = datetime.fromtimestamp(self.window, UTC)
-        return f"{at:%Y/%m/%d/%H}/{first.shard}/{at:%M%S}-{first.sequence}-{first.sub}.jsonl"
+        return f"{at:%Y/%m/%d/%H}/{first.shard}/{at:%M%S}-{first.sequence}-{first.sub}.{kind}"
 
 
 class Chunks:
@@ -140,7 +144,7 @@ class Chunks:
 def order_of(name: str) -> tuple[str, str, int, int]:
     """Chunks in the order of time; of one window, parents before their children."""
     *path, _, file = name.split("/")
-    time, sequence, sub = file.removesuffix(".jsonl").split("-")
+    time, sequence, sub = file.rpartition(".")[0].split("-")
     return "/".join(path[-4:]), time, int(sequence), int(sub)
 
 
@@ -166,5 +170,9 @@ def _late(until: float) -> float:
 
 
 def records_of(content: bytes) -> Iterable[Archived]:
-    """The records of a chunk. Raises DecodeError."""
+    """The records of a chunk, in either format. Raises DecodeError."""
+    if content.startswith(_CONTAINER):
+        from msgbus.archive import containers  # noqa: PLC0415 - needs an extra
+
+        return containers.decode(content)
     return (Archived.from_line(line) for line in content.splitlines() if line)

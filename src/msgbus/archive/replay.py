@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from msgbus import headers as h
 from msgbus.archive.chunks import Archived, is_within, order_of, prefixes, records_of
@@ -20,15 +20,32 @@ async def replay(
 ) -> AsyncIterator[Archived]:
     """Records that arrived from `since` until before `until` (Unix seconds), of one partition key or of all.
 
-    In the order of each shard, parents before children; across shards by window. Raises DecodeError for an object
-    that is no chunk.
+    In the order of each shard, parents before children; across shards by window. Chunks of both formats may lie side by
+    side, even of the same records: each position comes once. Raises DecodeError for an object that is no chunk.
     """
+    given: dict[str, set[tuple[str, int]]] = {}
     for prefix in prefixes(since, until):
         names = [name for name in await store.names(f"{topic}/{prefix}") if is_within(name, since, until)]
         for name in sorted(names, key=order_of):
-            for record in records_of(await store.get(name)):
+            for record in _new(records_of(await store.get(name)), given):
                 if since <= record.time < until and (key is None or record.key == key):
                     yield record
+
+
+def _new(records: Iterable[Archived], given: dict[str, set[tuple[str, int]]]) -> Iterator[Archived]:
+    """Those that no chunk of their shard had, as far back as chunks overlap.
+
+    They do where an archiver died between writing and checkpoint, and was told another format, or was set back.
+    """
+    chunk: dict[str, set[tuple[str, int]]] = {}
+    for record in records:
+        position = (record.sequence, record.sub)
+        chunk.setdefault(record.shard, set()).add(position)
+        if position not in given.get(record.shard, ()):
+            yield record
+    for shard, positions in chunk.items():
+        before = given.get(shard, set())
+        given[shard] = positions if before.isdisjoint(positions) else before | positions
 
 
 class Resender:

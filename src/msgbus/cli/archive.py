@@ -33,12 +33,13 @@ def write(
     group: Annotated[str, typer.Option(help="The group that reads it.")] = "archive",
     window: Annotated[float, typer.Option(min=1.0, help="Seconds of one object.")] = 10.0,
     start: Annotated[str, typer.Option(help="Where a new group begins: oldest or latest.")] = "oldest",
+    kind: Annotated[str, typer.Option("--format", help="jsonl (newline JSON), or avro (object containers).")] = "jsonl",
 ) -> None:
-    """Write every record to S3 until stopped; several may run. Objects are by hour and shard, newline JSON."""
+    """Write every record to S3 until stopped; several may run. Objects are by hour and shard."""
     if start not in ("oldest", "latest"):
         raise ConfigError(f"--start {start}: oldest or latest")
     first = Start("oldest") if start == "oldest" else Start("latest")
-    count = asyncio.run(_write(load_bus(bus), topic, place, group, window, first))
+    count = asyncio.run(_write(load_bus(bus), topic, place, group, window, first, kind))
     note(f"{count:,} records written")
 
 
@@ -77,7 +78,7 @@ def _client(bus: Bus, topic: str) -> Any:
     return AwsClient(parse_url(url)[0], bus.clock)
 
 
-async def _write(bus: Bus, topic: str, place: str, group: str, window: float, start: Start) -> int:
+async def _write(bus: Bus, topic: str, place: str, group: str, window: float, start: Start, kind: Any) -> int:
     from msgbus.archive import Archiver, S3Archive  # noqa: PLC0415 - needs an extra
 
     async with AsyncExitStack() as stack:
@@ -88,7 +89,7 @@ async def _write(bus: Bus, topic: str, place: str, group: str, window: float, st
         source = Source("topic", name, group, start=start)
         parts: list[Part] = [TopicSpec(name), QueueSpec(source), Binding(name, source)]
         await link.broker.admin.ensure(parts, bus.settings.provision)
-        archiver = Archiver(link.broker, source, store, window=window, clock=bus.clock)
+        archiver = Archiver(link.broker, source, store, window=window, format=kind, clock=bus.clock)
         _stop_on_signals(archiver)
         await archiver.run()
         return int(archiver.written)
