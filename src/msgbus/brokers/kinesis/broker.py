@@ -22,7 +22,7 @@ from msgbus.brokers.kinesis.sending import KEY_ROOM, Sender
 from msgbus.brokers.kinesis.stores import LeaseStore
 from msgbus.brokers.kinesis.stores.dynamodb import DynamoStore
 from msgbus.brokers.kinesis.stores.memory import MemoryStore
-from msgbus.brokers.kinesis.stream import list_shards, summary
+from msgbus.brokers.kinesis.stream import Limits, list_shards, summary
 from msgbus.brokers.kinesis.topology import Topology
 from msgbus.brokers.sqs.broker import SqsBroker
 from msgbus.brokers.sqs.names import queue_name
@@ -41,6 +41,7 @@ class KinesisBroker:
         self._settings, self._options, sqs = parse_url(url)
         self._clock = clock
         self._client: AwsClient | None = None
+        self._limits = Limits(self._options.record_bytes)
         self._sqs = SqsBroker(sqs, clock=clock)
         self._engine: Any = None
         self._sender: Sender
@@ -64,8 +65,8 @@ class KinesisBroker:
             await client.close()
             raise
         self._client = client
-        self._sender = Sender(client, self._options, self._clock)
-        topology = Topology(client, self._options, self._clock, self._store, self._failures)
+        self._sender = Sender(client, self._options, self._clock, self._limits)
+        topology = Topology(client, self._options, self._clock, self._store, self._failures, self._limits)
         self._admin = KinesisAdmin(client, self._clock, topology, self._store, self._failures)
 
     async def close(self) -> None:
@@ -81,7 +82,7 @@ class KinesisBroker:
         await client.close()
 
     def capabilities(self, source: Source | None = None) -> Capabilities:
-        """Of the streams; of an SQS queue where the source is one, which is how dead letters are read."""
+        """Of a stream, or of all; of an SQS queue where the source is one, which is how dead letters are read."""
         if source is not None and source.kind == "queue":
             return replace(self._sqs.capabilities(source), queues=False, fanout=True)
         options = self._options
@@ -90,7 +91,7 @@ class KinesisBroker:
             send_bytes=CALL_BYTES,
             send_slots=8,
             send_order="gated",
-            message_bytes=options.record_bytes - KEY_ROOM,
+            message_bytes=(self._limits.of(source.name) if source is not None else self._limits.least) - KEY_ROOM,
             headers=0,
             receive_batch=1000,
             order="key",

@@ -20,8 +20,9 @@ class KinesisOptions:
 
     Sending. `shards`: of a stream that is created; 0 makes it on-demand. `aggregate`: put records of one shard
     together in the format of the Kinesis Producer Library. `aggregate_bytes`: most bytes of such a record.
-    `record_bytes`: of a record with its key, where the streams allow more than 1 MiB. `rate`: records a second a
-    shard (with it, 1 MiB), above which sends wait here rather than being refused there; 0: no limit.
+    `record_bytes`: the most of a record with its key, up to 10 MiB, whatever a stream says; a stream that is created
+    gets it as its limit. 0: what each stream says. `rate`: records a second a shard (with it, 1 MiB), above which sends
+    wait here rather than being refused there; 0: no limit.
 
     Reading. `poll`: pause after a read that brought nothing. `reads`: most reads a second of a shard by one consumer.
     `fanout`: enhanced fan-out instead of polling; each group is a registered consumer. `tail`: records of a shard
@@ -40,7 +41,7 @@ class KinesisOptions:
     shards: int = 0
     aggregate: bool = False
     aggregate_bytes: int = 51_200
-    record_bytes: int = RECORD_BYTES
+    record_bytes: int = 0
     rate: float = SHARD_RECORDS
     poll: float = 1.0
     reads: float = 5.0
@@ -123,6 +124,10 @@ def _failure(name: str, text: str) -> str:
     return text
 
 
+def _record_bytes(name: str, text: str) -> int:
+    return 0 if text == "0" else _whole(RECORD_BYTES, MOST_RECORD_BYTES)(name, text)
+
+
 def _plain(_name: str, text: str) -> str:
     return text
 
@@ -133,7 +138,7 @@ _PARSERS = cast(
         "shards": _whole(0, 10_000),
         "aggregate": _flag,
         "aggregate_bytes": _whole(1_000, RECORD_BYTES),
-        "record_bytes": _whole(RECORD_BYTES, MOST_RECORD_BYTES),
+        "record_bytes": _record_bytes,
         "rate": _number(0),
         "poll": _number(0),
         "reads": _number(0.1),

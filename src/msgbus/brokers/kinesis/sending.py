@@ -15,7 +15,7 @@ from msgbus.brokers.kinesis.aggregation import UserRecord
 from msgbus.brokers.kinesis.batching import Entry, Put, Rates, aggregated, calls, entry_of, plain, unplaced
 from msgbus.brokers.kinesis.hashing import HIGHEST, ShardMap
 from msgbus.brokers.kinesis.options import KinesisOptions
-from msgbus.brokers.kinesis.stream import list_shards
+from msgbus.brokers.kinesis.stream import Limits, list_shards
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Refused, Throttled, Unavailable
 from msgbus.message import Outgoing, Receipt
@@ -60,14 +60,15 @@ class _Stream:
 class Sender:
     """Sends to any mix of streams. Never raises for a message: its error is its result."""
 
-    def __init__(self, client: AwsClient, options: KinesisOptions, clock: Clock) -> None:
+    def __init__(self, client: AwsClient, options: KinesisOptions, clock: Clock, limits: Limits) -> None:
         self._client = client
+        self._limits = limits
         self._options = options
         self._clock = clock
         self._streams: dict[str, _Stream] = {}
         self._places = bool(options.aggregate or options.rate)  # whether it matters which shard a message goes to
         self._place = entry_of if self._places else unplaced
-        self._limit = options.record_bytes - KEY_ROOM
+        self._limit = limits.least - KEY_ROOM  # what every stream takes
 
     async def send(self, batch: Sequence[Outgoing]) -> list[Result]:
         """Grouped by stream; the groups go out at the same time."""
@@ -103,10 +104,11 @@ class Sender:
             record = record._replace(explicit=str(out.native.explicit_hash_key))
         if out.address.group:
             record = record._replace(tags=((GROUP_TAG, out.address.group),))
-        if len(record.data) > self._limit:
+        size = len(record.data)
+        if size > self._limit and size > (limit := self._limits.of(out.address.name) - KEY_ROOM):
             raise Refused(
-                f"{out.address}: the message has {len(record.data):,} bytes with its envelope, the stream takes"
-                f" {self._limit:,}: give the Bus a store for large bodies, or raise the stream's limit and record_bytes"
+                f"{out.address}: the message has {size:,} bytes with its envelope, the stream takes"
+                f" {limit:,}: give the Bus a store for large bodies, or raise the stream's limit (record_bytes)"
             )
         return self._place(place, record)
 

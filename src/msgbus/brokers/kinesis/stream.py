@@ -8,11 +8,40 @@ from typing import Any
 from msgbus.brokers.aws import AwsClient, native_code, translate_any
 from msgbus.brokers.aws.codes import MISSING
 from msgbus.brokers.aws.errors import http_time
+from msgbus.brokers.kinesis.batching import MOST_RECORD_BYTES, RECORD_BYTES
 from msgbus.brokers.kinesis.hashing import Shard
 from msgbus.clock import Clock
 from msgbus.errors import Refused
 
 _SKEW = 2.0  # seconds that a clock must be off before the server's is believed, which tells whole seconds
+
+
+class Limits:
+    """How large a record may be with its key, stream by stream. `always`: whatever they say; 0: what they say.
+
+    A stream that nobody asked takes what every stream takes.
+    """
+
+    def __init__(self, always: int) -> None:
+        self.least = always or RECORD_BYTES
+        self._always = always
+        self._known: dict[str, int] = {}
+
+    def of(self, stream: str) -> int:
+        """In bytes."""
+        return self._always or self._known.get(stream, RECORD_BYTES)
+
+    def learn(self, stream: str, told: Mapping[str, Any]) -> None:
+        """From its summary."""
+        self._known[stream] = record_bytes_of(told)
+
+
+def record_bytes_of(told: Mapping[str, Any]) -> int:
+    """The limit of a record with its key, as a summary has it; 1 MiB where the service doesn't say."""
+    kib = told.get("MaxRecordSizeInKiB")
+    if not isinstance(kib, int):
+        return RECORD_BYTES
+    return min(max(RECORD_BYTES, kib * 1024), MOST_RECORD_BYTES)
 
 
 async def list_shards(client: AwsClient, stream: str) -> Sequence[Shard]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgbus.broker import Binding, Difference, Mode, Part, TopicSpec
 from msgbus.brokers.aws import AwsClient, native_code
 from msgbus.brokers.kinesis.balance import first_rows
+from msgbus.brokers.kinesis.batching import RECORD_BYTES
 from msgbus.brokers.kinesis.failures import Failures
 from msgbus.brokers.kinesis.options import KinesisOptions
 from msgbus.brokers.kinesis.stores import LeaseStore
-from msgbus.brokers.kinesis.stream import list_shards, server_time, summary
+from msgbus.brokers.kinesis.stream import Limits, list_shards, record_bytes_of, server_time, summary
 from msgbus.clock import Clock
 from msgbus.errors import Refused, Unavailable
 from msgbus.message import Source, Start
@@ -29,8 +30,10 @@ class Topology:
         clock: Clock,
         store_of: Callable[[Source], LeaseStore],
         failures_of: Callable[[Source], Failures],
+        limits: Limits,
     ) -> None:
         self._client = client
+        self._limits = limits
         self._options = options
         self._clock = clock
         self._store_of = store_of
@@ -52,16 +55,27 @@ class Topology:
         return differences
 
     async def _stream(self, name: str, mode: Mode) -> Sequence[Difference]:
-        if await summary(self._client, name) is not None:
-            return []
+        told = await summary(self._client, name)
+        if told is not None:
+            self._limits.learn(name, told)
+            return self._too_small(name, told)
         if mode == "create":
             await self._create(name)
         return [Difference(f"Kinesis stream {name}", "there", "missing", made=mode == "create")]
+
+    def _too_small(self, name: str, told: Mapping[str, Any]) -> Sequence[Difference]:
+        """A stream that says a lower limit than the URL does would refuse what is sent."""
+        wanted, found = self._options.record_bytes, record_bytes_of(told)
+        if told.get("MaxRecordSizeInKiB") is None or wanted <= found:
+            return []
+        return [Difference(f"largest record of Kinesis stream {name}", f"{wanted} bytes", f"{found} bytes")]
 
     async def _create(self, name: str) -> None:
         params: dict[str, Any] = {"StreamName": name, "StreamModeDetails": {"StreamMode": "ON_DEMAND"}}
         if self._options.shards:
             params = {"StreamName": name, "ShardCount": self._options.shards}
+        if self._options.record_bytes > RECORD_BYTES:
+            params["MaxRecordSizeInKiB"] = self._options.record_bytes // 1024
         try:
             await self._client.call("kinesis", "CreateStream", params)
         except Refused as error:
@@ -70,6 +84,7 @@ class Topology:
         for _ in range(_LOOKS):
             told = await summary(self._client, name)
             if told is not None and told["StreamStatus"] != "CREATING":
+                self._limits.learn(name, told)
                 return
             await self._clock.sleep(_PAUSE if told is not None else _PAUSE / 10)
         raise Unavailable(f"kinesis: stream {name} is still not active after {_LOOKS * _PAUSE:g} s")
