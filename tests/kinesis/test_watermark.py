@@ -4,20 +4,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.kinesis.strategies import UNHURRIED
 
-from msgbus.brokers.watermark import Mark, Watermark
+from msgbus.brokers.watermark import Watermark
+
+
+class Mark:
+    def __init__(self, position: tuple[str, int]) -> None:
+        self.position = position
+        self.done = False
 
 
 @UNHURRIED
 @given(st.lists(st.booleans(), max_size=30), st.randoms(use_true_random=False))
 def test_the_prefix_is_what_has_nothing_open_before_it(skips: list[bool], random: object) -> None:
-    water: Watermark[Mark[tuple[str, int]]] = Watermark()
+    water: Watermark[Mark] = Watermark()
     marks = [Mark((str(place), 0)) for place in range(len(skips))]
     for mark, skip in zip(marks, skips, strict=True):
         mark.done = skip
         water.add(mark)
     order = [mark for mark in marks if not mark.done]
     random.shuffle(order)  # type: ignore[attr-defined]
-    steps: list[Mark[tuple[str, int]] | None] = [None, *order]
+    steps: list[Mark | None] = [None, *order]
     for step in steps:
         before = water.committed
         grew = step is not None and water.done(step)
@@ -29,7 +35,7 @@ def test_the_prefix_is_what_has_nothing_open_before_it(skips: list[bool], random
 
 
 def test_done_twice_moves_nothing() -> None:
-    water: Watermark[Mark[tuple[str, int]]] = Watermark()
+    water: Watermark[Mark] = Watermark()
     first, second = Mark(("1", 0)), Mark(("2", 0))
     water.add(first)
     water.add(second)

@@ -4,32 +4,39 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True)
 
 
-class Mark(Generic[P]):
+class Mark(Protocol[P_co]):
     """One entry that was handed out: where it is, and whether it is done."""
 
-    __slots__ = ("done", "position")
+    done: bool
 
-    def __init__(self, position: P) -> None:
-        self.position = position
-        self.done = False
+    @property
+    def position(self) -> P_co:
+        """Where in the log."""
+        ...
 
 
 M = TypeVar("M", bound=Mark[tuple[str, int]])
 
 
 class Watermark(Generic[M]):
-    """Marks in the order of the log. `committed`: the last position before which nothing is open; None: none yet."""
+    """Marks in the order of the log. `start`: the position that was committed before, if any."""
 
-    __slots__ = ("_marks", "committed")
+    __slots__ = ("_last", "_marks", "_start")
 
-    def __init__(self) -> None:
-        self.committed: tuple[str, int] | None = None
+    def __init__(self, start: tuple[str, int] | None = None) -> None:
+        self._start = start
+        self._last: M | None = None
         self._marks: deque[M] = deque()
+
+    @property
+    def committed(self) -> tuple[str, int] | None:
+        """The last position before which nothing is open; None: none yet."""
+        return self._start if self._last is None else self._last.position
 
     def __len__(self) -> int:
         """Entries that the prefix does not cover yet, done or not."""
@@ -54,7 +61,8 @@ class Watermark(Generic[M]):
         return (mark for mark in self._marks if not mark.done)
 
     def _advance(self) -> bool:
-        marks, before = self._marks, self.committed
+        marks, last = self._marks, None
         while marks and marks[0].done:
-            self.committed = marks.popleft().position
-        return self.committed != before
+            last = marks.popleft()
+        self._last = last or self._last
+        return last is not None

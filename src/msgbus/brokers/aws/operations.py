@@ -11,7 +11,7 @@ from binascii import a2b_base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from msgbus.brokers.aws import jsons, query
 
@@ -67,7 +67,28 @@ def _decode_messages(data: bytes) -> dict[str, Any]:
     return answer
 
 
+class _Record(TypedDict, total=False):
+    SequenceNumber: str
+    ApproximateArrivalTimestamp: float
+    Data: bytes
+    PartitionKey: str
+    EncryptionType: str | None
+
+
+class _Records(TypedDict, total=False):
+    Records: list[_Record]
+    NextShardIterator: str | None
+    MillisBehindLatest: int | None
+    ChildShards: list[dict[str, Any]] | None
+
+
+_read_records = jsons.reader(_Records)
+
+
 def _decode_records(data: bytes) -> dict[str, Any]:
+    if _read_records is not None:
+        read: dict[str, Any] = _read_records(data)
+        return read
     answer = _decode_json(data)
     for record in answer.get("Records") or ():
         record["Data"] = a2b_base64(record["Data"])

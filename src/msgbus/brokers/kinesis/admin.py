@@ -95,8 +95,8 @@ class KinesisAdmin:
         answer = await self._read(source.name, row)
         holding = Holding(source, row, _MOST)
         holding.load(answer["Records"])
-        waiting = [item for item in holding.buffer if not item.skip]
-        oldest = waiting[0].raw.get("ApproximateArrivalTimestamp") if waiting else None
+        waiting = [record for record in holding.buffer if not holding.is_settled(record)]
+        oldest = waiting[0].get("ApproximateArrivalTimestamp") if waiting else None
         behind = (answer.get("MillisBehindLatest") or 0) / 1000
         if oldest is not None:  # MillisBehindLatest tells where this read ended
             behind = max(behind, self._clock.time() - oldest)

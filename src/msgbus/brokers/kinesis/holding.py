@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 from msgbus import headers as h
 from msgbus.brokers.kinesis import aggregation
@@ -13,38 +14,36 @@ from msgbus.brokers.kinesis.batching import CHECKED
 from msgbus.brokers.kinesis.hashing import hash_of
 from msgbus.brokers.kinesis.rows import Open, Progress, Row
 from msgbus.brokers.kinesis.sending import GROUP_TAG
-from msgbus.brokers.watermark import Mark, Watermark
+from msgbus.brokers.watermark import Watermark
 from msgbus.message import Delivery, Source
 
 _ENVELOPE = b'{"specversion":"1.0"'  # how an envelope of ours begins
 _STRUCTURED = "application/cloudevents+json"
+_SKIP = "msgbus-skip"  # in a record that counts as settled
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})  # one for all: nobody can write into it
 _MANY = 50  # open records, above which a row carries them only when it must
 _MOST = 1000  # open records that a row carries: an item of DynamoDB has 400 KB
 
 Record = MutableMapping[str, Any]
-"""As GetRecords gives it, with its ShardId."""
+"""As GetRecords gives it, with its ShardId; of a user record with its own key, data and SubSequenceNumber."""
 
 
-class Item(NamedTuple):
-    """A user record that waits. `skip`: it is not for us, and counts as settled."""
+class Token:
+    """The handle of one delivery, and its mark. `out`: it was handed out, and neither settled nor given back."""
 
-    sequence: str
-    sub: int
-    key: str
-    data: bytes
-    raw: Record
-    skip: bool = False
+    __slots__ = ("delivery", "done", "holding", "out", "record")
 
-
-class Token(Mark[tuple[str, int]]):
-    """The handle of one delivery."""
-
-    __slots__ = ("delivery", "holding")
-
-    def __init__(self, holding: Holding, position: tuple[str, int]) -> None:
-        super().__init__(position)
+    def __init__(self, holding: Holding, record: Record) -> None:
         self.holding = holding
+        self.record = record
         self.delivery: Delivery | None = None
+        self.done = False
+        self.out = False
+
+    @property
+    def position(self) -> tuple[str, int]:
+        """Sequence number and sub-sequence number."""
+        return _position(self.record)
 
 
 class Holding:
@@ -62,15 +61,14 @@ class Holding:
         self.children: Sequence[Mapping[str, Any]] = ()
         self.lost = False
         self.giving = False
-        self.buffer: deque[Item] = deque()
-        self.marks: Watermark[Token] = Watermark()
-        self.marks.committed = row.position
+        self.buffer: deque[Record] = deque()
+        self.marks: Watermark[Token] = Watermark(row.position)
         self._source = source
         self._tail = tail
         self._share = share
         self._again: deque[Delivery] = deque()
         self._of_key: dict[str, int] = {}
-        self._parked: dict[str, deque[tuple[Item, Token]]] = {}
+        self._parked: dict[str, deque[Token]] = {}
         self._floor = row.position
         self._resumed = Progress.from_text(row.progress)
 
@@ -83,17 +81,19 @@ class Holding:
             record["ShardId"] = shard
             data: bytes = record["Data"]
             users = aggregation.decode(data) if data.startswith(aggregation.MAGIC) else None
-            if users is None:
-                self._add(Item(record["SequenceNumber"], 0, record["PartitionKey"], data, record))
-            else:
+            if users is not None:
                 self._add_users(record, users)
+            elif self._floor is None or self._is_new(record):
+                self.buffer.append(record)
 
     def _add_users(self, record: Record, users: Sequence[aggregation.UserRecord]) -> None:
         checked = bool(users) and CHECKED in users[0].tags
         for sub, user in enumerate(users):
-            raw = {**record, "PartitionKey": user.key, "SubSequenceNumber": sub}
-            skip = self._is_for_others(user) or (checked and self._is_elsewhere(user))
-            self._add(Item(record["SequenceNumber"], sub, user.key, user.data, raw, skip))
+            own = {**record, "PartitionKey": user.key, "SubSequenceNumber": sub, "Data": user.data}
+            if self._is_for_others(user) or (checked and self._is_elsewhere(user)):
+                own[_SKIP] = True
+            if self._is_new(own):
+                self.buffer.append(own)
 
     def _is_for_others(self, user: aggregation.UserRecord) -> bool:
         return any(name == GROUP_TAG and value != self._source.group for name, value in user.tags)
@@ -103,14 +103,13 @@ class Holding:
         hash_key = int(user.explicit) if user.explicit else hash_of(user.key)
         return not self.row.first <= hash_key <= self.row.last
 
-    def _add(self, item: Item) -> None:
+    def _is_new(self, record: Record) -> bool:
+        """Whether it lies beyond the checkpoint: an aggregate can only be read again from its start."""
         if self._floor is not None:
-            if (int(item.sequence), item.sub) <= _order(self._floor):
-                return  # read again, because an aggregate can only be read from its start
+            if _order(_position(record)) <= _order(self._floor):
+                return False
             self._floor = None
-        if self._resumed.last is not None and self._resumed.is_settled(item.sequence, item.sub):
-            item = item._replace(skip=True)
-        self.buffer.append(item)
+        return True
 
     # -- what is handed out
 
@@ -121,23 +120,31 @@ class Holding:
         while again and len(taken) < limit:
             taken.append(again.popleft())
         while buffer and len(taken) < limit and len(marks) < self._tail:
-            item = buffer.popleft()
-            token = Token(self, (item.sequence, item.sub))
-            token.done = item.skip
+            token = Token(self, buffer.popleft())
+            token.done = self.is_settled(token.record)
             marks.add(token)
-            if not item.skip and not (ordered and self._must_wait(item, token)):
-                taken.append(self._delivery(item, token))
+            if not token.done and not (ordered and self._must_wait(token)):
+                taken.append(self._delivery(token))
+        for delivery in taken:
+            delivery.token.out = True
         return taken
 
-    def _must_wait(self, item: Item, token: Token) -> bool:
+    def is_settled(self, record: Record) -> bool:
+        """Whether it is not for us, or was settled by who had this shard before."""
+        if _SKIP in record:
+            return True
+        return self._resumed.last is not None and self._resumed.is_settled(*_position(record))
+
+    def _must_wait(self, token: Token) -> bool:
         """Whether enough of its key is in hand."""
-        count = self._of_key.get(item.key, 0)
+        key = token.record["PartitionKey"]
+        count = self._of_key.get(key, 0)
         if count < self._share:
-            self._of_key[item.key] = count + 1
+            self._of_key[key] = count + 1
             return False
-        if item.key not in self._parked:
-            self._parked[item.key] = deque()
-        self._parked[item.key].append((item, token))
+        if key not in self._parked:
+            self._parked[key] = deque()
+        self._parked[key].append(token)
         return True
 
     def done(self, token: Token) -> None:
@@ -148,7 +155,7 @@ class Holding:
         if key is None:
             return
         if parked := self._parked.get(key):
-            self._again.append(self._delivery(*parked.popleft()))
+            self._again.append(self._delivery(parked.popleft()))
             if not parked:
                 del self._parked[key]
         elif self._of_key[key] > 1:
@@ -156,28 +163,18 @@ class Holding:
         else:
             del self._of_key[key]
 
-    def _delivery(self, item: Item, token: Token) -> Delivery:
-        enveloped = item.data.startswith(_ENVELOPE)  # then it has headers inside, and is known by having none beside
-        headers: Mapping[str, str] = {} if enveloped else {h.KEY: item.key}
-        before = Open()
-        if self._resumed.open:
-            before = self._resumed.open.get(token.position, before)
-            if before.first_failed:
-                headers = {**headers, h.FIRST_FAILED: f"{before.first_failed:.3f}"}
-                if enveloped:
-                    headers = {**headers, h.CONTENT_TYPE: _STRUCTURED}
-        token.delivery = Delivery(
-            item.data,
-            self._source,
-            headers,
-            token,
-            before.attempt,
-            1,
-            item.key if self._source.ordered else None,
-            item.raw.get("ApproximateArrivalTimestamp"),
-            item.raw,
-        )
-        return token.delivery
+    def _delivery(self, token: Token) -> Delivery:
+        record = token.record
+        data: bytes = record["Data"]
+        enveloped = data.startswith(_ENVELOPE)  # then it has headers inside, and is known by having none beside
+        headers: Mapping[str, str] = _NO_HEADERS if enveloped else {h.KEY: record["PartitionKey"]}
+        attempt = 1
+        if self._resumed.open and (before := self._resumed.open.get(token.position)) is not None:
+            attempt, headers = before.attempt, _with_first_failed(before, headers, enveloped=enveloped)
+        lane = record["PartitionKey"] if self._source.ordered else None
+        sent_at = record.get("ApproximateArrivalTimestamp")
+        delivery = token.delivery = Delivery(data, self._source, headers, token, attempt, 1, lane, sent_at, record)
+        return delivery
 
     def give_back(self, token: Token) -> None:
         """Unstarted: to be handed out once more, before anything else."""
@@ -234,6 +231,17 @@ class Holding:
                 opened[token.position] = _open(token.delivery)
             last = token.position
         return last, opened
+
+
+def _with_first_failed(before: Open, headers: Mapping[str, str], *, enveloped: bool) -> Mapping[str, str]:
+    if not before.first_failed:
+        return headers
+    kind = {h.CONTENT_TYPE: _STRUCTURED} if enveloped else {}
+    return {**headers, h.FIRST_FAILED: f"{before.first_failed:.3f}", **kind}
+
+
+def _position(record: Record) -> tuple[str, int]:
+    return record["SequenceNumber"], record.get("SubSequenceNumber", 0)
 
 
 def _order(position: tuple[str, int]) -> tuple[int, int]:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 
 from msgbus.brokers.kinesis.failures import Failures
 from msgbus.brokers.kinesis.group import Group
-from msgbus.brokers.kinesis.holding import Token
+from msgbus.brokers.kinesis.holding import Holding, Token
 from msgbus.clock import Clock
 from msgbus.errors import BusError, LeaseLost, ReceiverClosed
 from msgbus.message import Act, Delivery, Settlement, Source
+
+_ACK = Act.ACK  # looked up once: an enum's members are dear to reach before Python 3.12
 
 Result = BusError | None
 OnLost = Callable[[Delivery, Exception], None]
@@ -31,7 +33,7 @@ class KinesisReceiver:
         self._failures = failures
         self._clock = clock
         self._prefetch = prefetch
-        self._in_hand: set[Token] = set()
+        self._in_hand = 0
         self._turn = 0
         self._failure: BusError | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -62,7 +64,7 @@ class KinesisReceiver:
         works = list(self.group.work.values())
         self._turn += 1
         for place in range(len(works)):
-            room = min(limit, self._prefetch - len(self._in_hand)) - len(batch)
+            room = min(limit, self._prefetch - self._in_hand) - len(batch)
             if room <= 0:
                 break
             holding = works[(self._turn + place) % len(works)].holding
@@ -71,7 +73,7 @@ class KinesisReceiver:
                 self.group.taken(holding)
                 if holding.is_dirty or holding.ended:
                     self.group.settled(holding)
-        self._in_hand.update([delivery.token for delivery in batch])
+        self._in_hand += len(batch)
         return batch
 
     async def _come(self, wait: float) -> None:
@@ -99,7 +101,6 @@ class KinesisReceiver:
         self._wake()
         await self.group.close()
         self._closed = True
-        self._in_hand.clear()
 
     # -- settling
 
@@ -107,40 +108,54 @@ class KinesisReceiver:
         """ACK moves the checkpoint, DEAD is written to the failure destination first, others stay as they are."""
         results: list[Result] = [None] * len(batch)
         dead: list[tuple[int, Settlement]] = []
+        ours: dict[Holding, bool] = {}  # asked once for each shard, not once for each delivery
         for place, settlement in enumerate(batch):
             token: Token = settlement.delivery.token
-            if not self._is_ours(token):
+            if not (token.out and self._is_ours(token.holding, ours)):
                 results[place] = LeaseLost(f"{self._source}: this delivery is not ours to settle")
-            elif settlement.act is Act.ACK:
+            elif settlement.act is _ACK:
                 self._done(token)
             elif settlement.act is Act.DEAD:
                 dead.append((place, settlement))
             else:
                 self._release(token)
+        for holding in ours:
+            self.group.settled(holding)
         if dead:
-            errors = await self._failures.write([settlement for _, settlement in dead])
-            for (place, settlement), error in zip(dead, errors, strict=True):
-                results[place] = error
-                if error is None and settlement.delivery.token in self._in_hand:
-                    self._done(settlement.delivery.token)
+            await self._bury(dead, results)
         self._wake()
         return results
+
+    async def _bury(self, dead: Sequence[tuple[int, Settlement]], results: list[Result]) -> None:
+        errors = await self._failures.write([settlement for _, settlement in dead])
+        for (place, settlement), error in zip(dead, errors, strict=True):
+            results[place] = error
+            token: Token = settlement.delivery.token
+            if error is None and token.out:
+                self._done(token)
+                self.group.settled(token.holding)
 
     async def extend(self, batch: Sequence[Delivery], seconds: float) -> Sequence[Result]:
         """The worker renews the leases of its shards itself: this says which deliveries are still ours."""
         lost = LeaseLost(f"{self._source}: the lease of its shard is lost")
-        return [None if self._is_ours(delivery.token) else lost for delivery in batch]
+        ours: dict[Holding, bool] = {}
+        tokens: list[Token] = [delivery.token for delivery in batch]
+        return [None if token.out and self._is_ours(token.holding, ours) else lost for token in tokens]
 
-    def _is_ours(self, token: object) -> bool:
-        return isinstance(token, Token) and token in self._in_hand and not self.group.is_over(token.holding)
+    def _is_ours(self, holding: Holding, known: dict[Holding, bool]) -> bool:
+        ours = known.get(holding)
+        if ours is None:
+            ours = known[holding] = not self.group.is_over(holding)
+        return ours
 
     def _done(self, token: Token) -> None:
-        self._in_hand.discard(token)
+        token.out = False
+        self._in_hand -= 1
         token.holding.done(token)
-        self.group.settled(token.holding)
 
     def _release(self, token: Token) -> None:
-        self._in_hand.discard(token)
+        token.out = False
+        self._in_hand -= 1
         if not self._stopped:
             token.holding.give_back(token)
 
@@ -152,8 +167,9 @@ class KinesisReceiver:
 
     def lost(self, token: Token, error: BusError) -> None:
         """It is somebody else's now."""
-        if token in self._in_hand:
-            self._in_hand.discard(token)
+        if token.out:
+            token.out = False
+            self._in_hand -= 1
             if self.on_lost is not None and token.delivery is not None:
                 self.on_lost(token.delivery, error)
             self._wake()
