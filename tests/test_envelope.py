@@ -251,7 +251,9 @@ JSON = st.recursive(
     lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(), values, max_size=3),
     max_leaves=6,
 )
-NAMES = st.sampled_from(["specversion", "id", "type", "data", "datacontenttype", "msgbusheaders", "x", ',"data":', "é"])
+NAMES = st.sampled_from(
+    ["specversion", "id", "type", "data", "datacontenttype", "msgbusheaders", "msgbussize", "x", ',"data":', "é"]
+)
 
 
 @given(st.lists(st.tuples(NAMES, JSON), max_size=6), st.booleans(), st.booleans())

@@ -39,16 +39,21 @@ _HEADERS = {attribute: header for header, attribute in _ATTRIBUTES.items()}
 _NO_CHARACTERS = b"\xef\xbf"  # how U+FFFE and U+FFFF begin, which XML, and so SQS, refuses
 _REST = "msgbusheaders"  # extension attribute: the headers whose names CloudEvents does not allow, as JSON
 
+_SIZE = b',"msgbussize":'  # extension attribute: the bytes of the JSON data, which is the last member then
 _DATA = b',"data":'
+_NO_HEADERS = ("data", "data_base64", "msgbussize")
 _BEGINNINGS = b"{", b"["  # of data that can't be taken for text
 
 Fit = Callable[[Outgoing], None]
 Open = Callable[[Delivery], None]
 
 
-def fitter(what: str, capabilities: Capabilities, filter_on: Sequence[str] = ()) -> Fit | None:
+def fitter(
+    what: str, capabilities: Capabilities, filter_on: Sequence[str] = (), *, valid_json: bool = False
+) -> Fit | None:
     """The function that fits one message in place; None where there is nothing to do.
 
+    `valid_json`: bodies that say they are JSON surely are; others are looked at.
     Raises ConfigError where `filter_on` names more headers than the broker has room for.
     """
     steps: list[Fit] = []
@@ -58,7 +63,7 @@ def fitter(what: str, capabilities: Capabilities, filter_on: Sequence[str] = ())
     if limit == 0:
         if filter_on:
             raise ConfigError(f"{what}: filter_on={list(filter_on)} needs headers, and this broker has none")
-        steps.append(structure)
+        steps.append(structure_valid if valid_json else structure)
     elif limit is not None:
         room = limit - len(_PROMOTED) - 1
         if len(filter_on) > room:
@@ -170,30 +175,43 @@ def _from_json(text: str) -> Any:
 
 def structure(out: Outgoing) -> None:
     """Put headers and body into one CloudEvents JSON object. JSON data is inlined as it is, byte for byte."""
-    event = {"specversion": "1.0"}  # first: an envelope without headers is known by how it begins
-    rest: dict[str, str] | None = None
-    for name, value in out.headers.items():
-        attribute = _ATTRIBUTES.get(name)
-        if attribute is not None:
-            event[attribute] = value
-        else:
-            rest = rest or {}
-            rest[name] = value
-    if rest is not None:
-        event[_REST] = json.dumps(rest, separators=(",", ":"))
-    kind, body = out.headers.get(h.CONTENT_TYPE, ""), out.body
-    if "json" in kind and _is_json(body):
-        data = b',"data":' + body
-    elif kind.startswith("text/") and _is_plain(body):
-        data = b',"data":' + json.dumps(body.decode()).encode()
+    kind = out.headers.get(h.CONTENT_TYPE, "")
+    if "json" in kind and _is_json(out.body):
+        structure_valid(out)
+        return
+    if kind.startswith("text/") and _is_plain(out.body):
+        data = b',"data":' + json.dumps(out.body.decode()).encode()
     else:
-        data = b',"data_base64":"' + base64.b64encode(body) + b'"'
-    try:
-        head = pydantic_core.to_json(event)
-    except ValueError:  # a lone surrogate, which JSON can only carry escaped
-        head = json.dumps(event, separators=(",", ":")).encode()
-    out.body = head[:-1] + data + b"}"
+        data = b',"data_base64":"' + base64.b64encode(out.body) + b'"'
+    _put(out, data)
+
+
+def structure_valid(out: Outgoing) -> None:
+    """The same where JSON needs no look. Its size says where it ends, so that readers need not look for that."""
+    body = out.body
+    if "json" in out.headers.get(h.CONTENT_TYPE, ""):
+        _put(out, b'%b%d,"data":%b' % (_SIZE, len(body), body))
+    else:
+        structure(out)
+
+
+def _put(out: Outgoing, data: bytes) -> None:
+    out.body = b"%b%b}" % (_attributes(out.headers)[:-1], data)
     out.headers = {h.CONTENT_TYPE: STRUCTURED}
+
+
+def _attributes(headers: Mapping[str, str]) -> bytes:
+    """A JSON object that begins with the version: an envelope without headers is known by how it begins."""
+    try:
+        event = {"specversion": "1.0"} | {_ATTRIBUTES[name]: value for name, value in headers.items()}
+    except KeyError:
+        event = {"specversion": "1.0"} | {_ATTRIBUTES[n]: value for n, value in headers.items() if n in _ATTRIBUTES}
+        rest = {name: value for name, value in headers.items() if name not in _ATTRIBUTES}
+        event[_REST] = json.dumps(rest, separators=(",", ":"))
+    try:
+        return pydantic_core.to_json(event)
+    except ValueError:  # a lone surrogate, which JSON can only carry escaped
+        return json.dumps(event, separators=(",", ":")).encode()
 
 
 def _is_json(body: bytes) -> bool:
@@ -233,6 +251,18 @@ def unstructure_carefully(headers: Mapping[str, str], body: bytes) -> tuple[dict
 
 
 def _as_headers(headers: Mapping[str, str], attributes: Mapping[str, Any]) -> dict[str, str]:
+    try:
+        opened: dict[str, str] = {_HEADERS[name]: value for name, value in attributes.items()}
+        "".join(opened.values())  # a TypeError where one is no text
+    except (KeyError, TypeError):
+        opened = _as_headers_carefully(attributes)
+    for header, text in headers.items():
+        if header != h.CONTENT_TYPE:
+            opened[header] = text
+    return opened
+
+
+def _as_headers_carefully(attributes: Mapping[str, Any]) -> dict[str, str]:
     opened: dict[str, str] = {}
     for attribute, value in attributes.items():
         name = _HEADERS.get(attribute)
@@ -240,11 +270,8 @@ def _as_headers(headers: Mapping[str, str], attributes: Mapping[str, Any]) -> di
             opened[name] = value
         elif attribute == _REST:
             opened |= {str(header): str(text) for header, text in json.loads(value).items()}
-        elif attribute not in ("data", "data_base64") and value is not None:
+        elif attribute not in _NO_HEADERS and value is not None:
             opened[name or f"ce-{attribute}"] = _text(value)
-    for header, text in headers.items():
-        if header != h.CONTENT_TYPE:
-            opened[header] = text
     return opened
 
 
@@ -252,21 +279,32 @@ def _split(body: bytes) -> tuple[dict[str, Any], bytes] | None:
     """Attributes and JSON data where "data" is the last member, as `structure` writes it: by far the usual case.
 
     Outside of strings a quote has no backslash before it, so the first `,"data":` is a member's name; what is before
-    it, closed, must be an object, and what follows up to the last brace one value.
+    it, closed, must be an object, and what follows up to the last brace one value: of the size that was said, or it
+    must be looked at.
     """
-    at = body.find(_DATA)
-    if at < 0 or not body.endswith(b"}"):
+    at, size = body.find(_SIZE), -1
+    data_at = body.find(_DATA, max(at, 0))
+    if data_at < 0 or body[-1:] != b"}":
         return None
-    data = body[at + len(_DATA) : -1]
+    data = body[data_at + len(_DATA) : -1]
     try:
-        attributes = pydantic_core.from_json(body[:at] + b"}")
-        if data[:1] not in _BEGINNINGS or "json" not in attributes.get("datacontenttype", "json"):
+        if at >= 0:
+            size = int(body[at + len(_SIZE) : data_at])
+        attributes = pydantic_core.from_json(body[: at if at >= 0 else data_at] + b"}")
+        if "json" not in attributes.get("datacontenttype", "json"):
             return None
-        pydantic_core.from_json(data)
-        body.decode()
+        if size != len(data) and not _is_value(body, data):
+            return None
     except (ValueError, AttributeError, TypeError):
         return None
     return attributes, data
+
+
+def _is_value(body: bytes, data: bytes) -> bool:
+    """Whether data is one JSON value, and nothing that could be taken for text. Raises ValueError."""
+    pydantic_core.from_json(data)
+    body.decode()
+    return data[:1] in _BEGINNINGS
 
 
 def _data(members: Mapping[str, tuple[Any, str]]) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from msgbus import headers as h
 from msgbus.batch import Result, wire_size
+from msgbus.broker import Capabilities
 from msgbus.claim import BodyStore
 from msgbus.codecs import TEXT, Codec, Coder
 from msgbus.context import CURRENT
@@ -103,17 +104,18 @@ class Outlet:
         if len(payloads.coders) > 1 and capabilities.headers:
             filter_on = (*filter_on, h.TYPE)  # `Topic.only` filters on it
         bare = isinstance(declared, Topic) and declared.bare and capabilities.headers == 0
-        fit = fitter(str(address), capabilities, filter_on)
+        coders = [coder for coder, _ in (*payloads.coders.values(), payloads.fallback)]
+        fit = fitter(str(address), capabilities, filter_on, valid_json=all(coder.valid_json for coder in coders))
         self._fit = None if bare else fit
-        sizes = [coder.max_bytes for coder, _ in (*payloads.coders.values(), payloads.fallback)]
-        limit = (capabilities.message_bytes or 1 << 62) * (4 if capabilities.binary else 3) // 4
-        self._near_limit = min(limit - _HEADER_ROOM, *sizes)
+        self._shared = False  # whether a middleware sees what is sent
+        self._near_limit = min(_room(capabilities), *(coder.max_bytes for coder in coders))
         self._store = None if bare else store  # where a body is would be told in a header
         if self._fit is not None or self._store is not None:
             self.send = self._send_fitted
 
     def through(self, middlewares: Sequence[PublishMiddleware]) -> Outlet:
         """Put middlewares before the wire, the first one outermost."""
+        self._shared = bool(middlewares)
         for middleware in reversed(middlewares):
             self.send = _wrap(middleware, self.send)
         return self
@@ -264,13 +266,20 @@ class Outlet:
         return receipts
 
     async def _send_fitted(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
-        batch = [copy_of(out) for out in batch]  # a middleware may send it twice
+        if self._shared:  # a middleware may send it twice
+            batch = [copy_of(out) for out in batch]
         for out in batch:
             if self._store is not None and len(out.body) > self._near_limit and self._is_too_large(out):
                 await self._store.put(out)
             if self._fit is not None:
                 self._fit(out)
         return await self.link.batcher.send(batch)
+
+
+def _room(capabilities: Capabilities) -> int:
+    """Bytes of a body that surely fits."""
+    limit = (capabilities.message_bytes or 1 << 62) * (4 if capabilities.binary else 3) // 4
+    return limit - _HEADER_ROOM
 
 
 def copy_of(out: Outgoing) -> Outgoing:

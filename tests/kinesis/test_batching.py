@@ -8,7 +8,18 @@ from tests.kinesis.strategies import UNHURRIED, USER_RECORDS, lineages
 from tests.scripted import HandClock
 
 from msgbus.brokers.kinesis.aggregation import UserRecord, decode, size_of
-from msgbus.brokers.kinesis.batching import CHECKED, RECORDS, Put, Rates, aggregated, calls, entry_of, plain
+from msgbus.brokers.kinesis.batching import (
+    CALL_BYTES,
+    CHECKED,
+    RECORDS,
+    Put,
+    Rates,
+    Record,
+    aggregated,
+    entry_of,
+    plain,
+    spans,
+)
 from msgbus.brokers.kinesis.hashing import HIGHEST, Shard, ShardMap
 
 
@@ -45,14 +56,19 @@ def test_the_order_in_a_shard_is_kept(records: list[UserRecord], shards: list[Sh
 @UNHURRIED
 @given(st.lists(st.integers(0, 60), max_size=60), st.integers(60, 200))
 def test_calls_keep_to_their_limits(sizes: list[int], limit: int) -> None:
-    puts = [Put((), "", bytes(size), size) for size in sizes]
-    parts = list(calls(puts, limit))
-    assert list(chain.from_iterable(parts)) == puts
-    assert all(1 <= len(part) <= RECORDS and sum(put.size for put in part) <= limit for part in parts)
+    records = [Record(Data=bytes(size), PartitionKey="") for size in sizes]
+    parts = [records[span] for span in spans(records, limit)]
+    assert list(chain.from_iterable(parts)) == records
+    assert all(1 <= len(part) <= RECORDS and sum(len(each["Data"]) for each in part) <= limit for part in parts)
 
 
-def test_a_call_has_at_most_500_records() -> None:
-    assert [len(part) for part in calls([Put((), "k", b"", 1)] * 1001)] == [500, 500, 1]
+@UNHURRIED
+@given(st.integers(0, 1600), st.integers(0, 40_000))
+def test_a_call_has_at_most_500_records_and_10_mib(count: int, size: int) -> None:
+    records = [Record(Data=bytes(size), PartitionKey="k" * 256)] * count
+    counts = [len(records[span]) for span in spans(records)]
+    most = min(RECORDS, CALL_BYTES // (size + 256))
+    assert counts == [most] * (count // most) + [count % most] * (count % most > 0)
 
 
 @UNHURRIED

@@ -17,7 +17,8 @@ class Coder:
     `encode` and `decode` are called once per message and are, where possible, the compiled functions themselves.
     `errors`: what `decode` raises for a bad body; the core turns it into DecodeError. `accepts(value)` says
     whether the value is of the payload type; it is asked before `encode` only when the class is not `exact`.
-    `max_bytes`: larger bodies are refused on both ways.
+    `max_bytes`: larger bodies are refused on both ways. `valid_json`: `encode` writes JSON and nothing else, so an
+    envelope in JSON may take it in unseen.
     """
 
     content_type: str
@@ -27,6 +28,7 @@ class Coder:
     exact: type | None = None
     errors: tuple[type[Exception], ...] = (ValueError, TypeError)
     max_bytes: int = 16 * 1024 * 1024
+    valid_json: bool = False
 
 
 class Codec(Protocol):

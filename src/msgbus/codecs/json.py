@@ -59,6 +59,7 @@ class Json:
             exact=type_ if isinstance(type_, type) else None,
             errors=(ValueError, TypeError, RecursionError),  # ValidationError and msgspec's are ValueErrors
             max_bytes=self._max_bytes,
+            valid_json=True,
         )
 
 

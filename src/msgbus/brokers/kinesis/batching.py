@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 from msgbus.brokers.kinesis import aggregation
 from msgbus.brokers.kinesis.aggregation import UserRecord
@@ -21,8 +21,18 @@ MOST_RECORD_BYTES = 10 * 1024 * 1024
 CHECKED = ("msgbus", "")
 """The tag of an aggregate's first record: its sender sends again what landed in a shard that is not its own."""
 
+_MOST_KEY = 4 * 256  # bytes of a partition key
+
 SHARD_RECORDS = 1000.0
 SHARD_BYTES = 1024.0 * 1024
+
+
+class Record(TypedDict):
+    """A record of PutRecords."""
+
+    Data: bytes
+    PartitionKey: str
+    ExplicitHashKey: NotRequired[str]
 
 
 class Entry(NamedTuple):
@@ -46,6 +56,14 @@ class Put(NamedTuple):
     explicit: str = ""
     shard: str = ""
 
+    @property
+    def record(self) -> Record:
+        """As PutRecords takes it."""
+        record: Record = {"Data": self.data, "PartitionKey": self.key}
+        if self.explicit:
+            record["ExplicitHashKey"] = self.explicit
+        return record
+
 
 def size_with(key: str, data: bytes) -> int:
     """Bytes of a record."""
@@ -55,11 +73,6 @@ def size_with(key: str, data: bytes) -> int:
 def entry_of(place: int, record: UserRecord) -> Entry:
     """Finds the hash that decides its shard."""
     return Entry(place, record, int(record.explicit) if record.explicit else hash_of(record.key))
-
-
-def unplaced(place: int, record: UserRecord) -> Entry:
-    """An entry whose shard nobody asks for."""
-    return Entry(place, record, -1)
 
 
 def plain(entry: Entry, shards: ShardMap | None) -> Put:
@@ -105,22 +118,20 @@ def _together(group: Sequence[Entry], shard: str, shards: ShardMap) -> Put:
     return Put(tuple(group), key, data, size_with(key, data), str(group[0].hash), shard)
 
 
-def calls(puts: Sequence[Put], limit: int = CALL_BYTES) -> Iterator[Sequence[Put]]:
-    """Calls of at most 500 records and `limit` bytes."""
-    if len(puts) <= RECORDS and sum([put.size for put in puts]) <= limit:
-        if puts:
-            yield puts
+def spans(records: Sequence[Record], limit: int = CALL_BYTES) -> Iterator[slice]:
+    """Calls of at most 500 records and `limit` bytes, as parts of `records`."""
+    if 0 < len(records) <= RECORDS and sum([len(record["Data"]) + _MOST_KEY for record in records]) <= limit:
+        yield slice(len(records))
         return
-    part: list[Put] = []
-    size = 0
-    for put in puts:
-        if part and (len(part) == RECORDS or size + put.size > limit):
-            yield part
-            part, size = [], 0
-        part.append(put)
-        size += put.size
-    if part:
-        yield part
+    start = size = 0
+    for place, record in enumerate(records):
+        bytes_ = size_with(record["PartitionKey"], record["Data"])
+        if place > start and (place - start == RECORDS or size + bytes_ > limit):
+            yield slice(start, place)
+            start, size = place, 0
+        size += bytes_
+    if len(records) > start:
+        yield slice(start, len(records))
 
 
 @dataclass(slots=True)

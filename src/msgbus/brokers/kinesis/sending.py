@@ -12,7 +12,7 @@ from typing import Any
 from msgbus.brokers.aws import AwsClient, entry_error, native_code
 from msgbus.brokers.aws.codes import DENIED, MISSING
 from msgbus.brokers.kinesis.aggregation import UserRecord
-from msgbus.brokers.kinesis.batching import Entry, Put, Rates, aggregated, calls, entry_of, plain, unplaced
+from msgbus.brokers.kinesis.batching import Entry, Put, Rates, Record, aggregated, entry_of, plain, spans
 from msgbus.brokers.kinesis.hashing import HIGHEST, ShardMap
 from msgbus.brokers.kinesis.options import KinesisOptions
 from msgbus.brokers.kinesis.stream import Limits, list_shards
@@ -31,6 +31,8 @@ KEY_ROOM = 1024
 _KEY_CHARACTERS = 256  # of a partition key
 
 Result = Receipt | BusError
+Owner = int | Put
+"""Whose a record is: of the message at that place of the batch, or of the entries of a Put."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,65 +69,98 @@ class Sender:
         self._clock = clock
         self._streams: dict[str, _Stream] = {}
         self._places = bool(options.aggregate or options.rate)  # whether it matters which shard a message goes to
-        self._place = entry_of if self._places else unplaced
         self._limit = limits.least - KEY_ROOM  # what every stream takes
 
     async def send(self, batch: Sequence[Outgoing]) -> list[Result]:
         """Grouped by stream; the groups go out at the same time."""
         results: list[Result] = [_NO_RESULT] * len(batch)
-        groups: dict[str, list[Entry]] = {}
+        groups: dict[str, list[int]] = {}
         for place, out in enumerate(batch):
-            try:
-                entry = self._entry(place, out)
-            except Refused as error:
-                results[place] = error
-                continue
             name = out.address.name
             if name in groups:
-                groups[name].append(entry)
+                groups[name].append(place)
             else:
-                groups[name] = [entry]
+                groups[name] = [place]
         if len(groups) == 1:
-            ((stream, entries),) = groups.items()
-            await self._send_group(stream, entries, batch, results)
-        elif groups:
+            ((stream, places),) = groups.items()
+            await self._send_group(stream, places, batch, results)
+        else:
             await asyncio.gather(*(self._send_group(name, each, batch, results) for name, each in groups.items()))
         return results
 
-    def _entry(self, place: int, out: Outgoing) -> Entry:
-        if out.address.kind != "topic":
-            raise Refused(
-                f"{out.address}: Kinesis has streams for topics and nothing else; route it with MSGBUS_ROUTES"
-            )
-        if out.delay > 0:
-            raise Refused(f"{out.address}: delay={out.delay:g} s, and Kinesis has no delays")
-        record = UserRecord(partition_key(out.key) if out.key else out.id[:_KEY_CHARACTERS], out.body)
-        if isinstance(out.native, KinesisMessage):
-            record = record._replace(explicit=str(out.native.explicit_hash_key))
-        if out.address.group:
-            record = record._replace(tags=((GROUP_TAG, out.address.group),))
-        size = len(record.data)
-        if size > self._limit and size > (limit := self._limits.of(out.address.name) - KEY_ROOM):
-            raise Refused(
-                f"{out.address}: the message has {size:,} bytes with its envelope, the stream takes"
-                f" {limit:,}: give the Bus a store for large bodies, or raise the stream's limit (record_bytes)"
-            )
-        return self._place(place, record)
-
-    async def _send_group(
-        self, name: str, entries: Sequence[Entry], batch: Sequence[Outgoing], results: list[Result]
-    ) -> None:
+    async def _send_group(self, name: str, places: list[int], batch: Sequence[Outgoing], results: list[Result]) -> None:
         stream = self._streams.get(name) or self._new_stream(name)
+        if not self._places:
+            records, owners = self._records(places, batch, results)
+            for part in spans(records):
+                await self._call(name, stream, records[part], owners[part], batch, results)
+            return
         if not stream.asked:
             await self._learn(name, stream)
+        entries = self._entries(places, batch, results)
         if self._options.aggregate and stream.shards is not None:
             puts: Sequence[Put] = list(aggregated(entries, stream.shards, self._options.aggregate_bytes))
         else:
             puts = [plain(entry, stream.shards) for entry in entries]
         if stream.rates is not None:
             puts = _within_rates(puts, stream.rates, results)
-        for part in calls(puts):
-            await self._call(name, stream, part, batch, results)
+        records = [put.record for put in puts]
+        for part in spans(records):
+            await self._call(name, stream, records[part], puts[part], batch, results)
+
+    def _records(
+        self, places: Sequence[int], batch: Sequence[Outgoing], results: list[Result]
+    ) -> tuple[list[Record], list[int]]:
+        """A record for each message, where nobody asks for its shard: by far the usual case."""
+        records: list[Record] = []
+        owners: list[int] = []
+        for place in places:
+            out = batch[place]
+            try:
+                if out.native is None and not out.address.group:
+                    self._check(out)
+                    key = partition_key(out.key) if out.key else out.id[:_KEY_CHARACTERS]
+                    record: Record = {"Data": out.body, "PartitionKey": key}
+                else:
+                    record = plain(self._entry(place, out), None).record
+            except Refused as error:
+                results[place] = error
+                continue
+            records.append(record)
+            owners.append(place)
+        return records, owners
+
+    def _entries(self, places: Sequence[int], batch: Sequence[Outgoing], results: list[Result]) -> list[Entry]:
+        entries: list[Entry] = []
+        for place in places:
+            try:
+                entries.append(self._entry(place, batch[place]))
+            except Refused as error:
+                results[place] = error
+        return entries
+
+    def _entry(self, place: int, out: Outgoing) -> Entry:
+        self._check(out)
+        record = UserRecord(partition_key(out.key) if out.key else out.id[:_KEY_CHARACTERS], out.body)
+        if isinstance(out.native, KinesisMessage):
+            record = record._replace(explicit=str(out.native.explicit_hash_key))
+        if out.address.group:
+            record = record._replace(tags=((GROUP_TAG, out.address.group),))
+        return entry_of(place, record)
+
+    def _check(self, out: Outgoing) -> None:
+        if out.address.kind != "topic":
+            raise Refused(
+                f"{out.address}: Kinesis has streams for topics and nothing else; route it with MSGBUS_ROUTES"
+            )
+        if out.delay > 0:
+            raise Refused(f"{out.address}: delay={out.delay:g} s, and Kinesis has no delays")
+        size = len(out.body)
+        if size > self._limit and size > (limit := self._limits.of(out.address.name) - KEY_ROOM):
+            raise Refused(
+                f"{out.address}: the message has {size:,} bytes with its envelope, the stream takes"
+                f" {limit:,}: give the Bus a store for large bodies, or raise the stream's limit (record_bytes)"
+            )
 
     def _new_stream(self, name: str) -> _Stream:
         rates = Rates(self._clock.now, self._options.rate) if self._options.rate else None
@@ -134,9 +169,6 @@ class Sender:
 
     async def _learn(self, name: str, stream: _Stream) -> None:
         """The shards, where we may know them. Without them there are no aggregates, and nothing is held back."""
-        if not self._places:
-            stream.asked = True
-            return
         async with stream.lock:
             if stream.asked:
                 return
@@ -151,38 +183,59 @@ class Sender:
             stream.asked = True
 
     async def _call(
-        self, name: str, stream: _Stream, part: Sequence[Put], batch: Sequence[Outgoing], results: list[Result]
+        self,
+        name: str,
+        stream: _Stream,
+        records: Sequence[Record],
+        owners: Sequence[Owner],
+        batch: Sequence[Outgoing],
+        results: list[Result],
     ) -> None:
-        params = {"StreamName": name, "Records": [_record(put) for put in part]}
         try:
-            answer = await self._client.call("kinesis", "PutRecords", params)
+            answer = await self._client.call("kinesis", "PutRecords", {"StreamName": name, "Records": records})
         except Refused as error:
-            if len(part) > 1 and _may_be_one(error):  # one bad record, or a service with lower limits: in halves
-                half = len(part) // 2
-                await self._call(name, stream, part[:half], batch, results)
-                await self._call(name, stream, part[half:], batch, results)
+            if len(records) > 1 and _may_be_one(error):  # one bad record, or a service with lower limits: in halves
+                for half in (slice(len(records) // 2), slice(len(records) // 2, None)):
+                    await self._call(name, stream, records[half], owners[half], batch, results)
             else:
-                self._failed(name, part, error, results)
+                self._failed(name, owners, error, results)
             return
         except BusError as error:
-            self._failed(name, part, error, results)
+            self._failed(name, owners, error, results)
             return
-        moved: list[tuple[Put, Mapping[str, Any]]] = []
-        for put, said in zip(part, answer["Records"], strict=True):
-            if said.get("ErrorCode"):
-                self._failed(name, (put,), entry_error(said, "kinesis", "PutRecords", name), results)
-            elif put.shard and said["ShardId"] != put.shard:
-                moved.append((put, said))
-            else:
-                _accepted(put, said, batch, results)
+        moved = self._results(name, owners, answer["Records"], batch, results)
         if moved:
             await self._after_a_move(name, stream, moved, batch, results)
 
-    def _failed(self, name: str, part: Sequence[Put], error: BusError, results: list[Result]) -> None:
+    def _results(
+        self,
+        name: str,
+        owners: Sequence[Owner],
+        answers: Sequence[Mapping[str, Any]],
+        batch: Sequence[Outgoing],
+        results: list[Result],
+    ) -> list[tuple[Put, Mapping[str, Any]]]:
+        """One for each; those that landed in another shard than the one that was meant."""
+        moved: list[tuple[Put, Mapping[str, Any]]] = []
+        for owner, said in zip(owners, answers, strict=True):
+            if said.get("ErrorCode"):
+                self._failed(name, (owner,), entry_error(said, "kinesis", "PutRecords", name), results)
+            elif isinstance(owner, int):
+                results[owner] = Receipt(batch[owner].id, f"{said['ShardId']}:{said['SequenceNumber']}")
+            elif owner.shard and said["ShardId"] != owner.shard:
+                moved.append((owner, said))
+            else:
+                _accepted(owner, said, batch, results)
+        return moved
+
+    def _failed(self, name: str, owners: Sequence[Owner], error: BusError, results: list[Result]) -> None:
         if native_code(error) in MISSING:
             self._streams.pop(name, None)  # it may be made anew, with other shards
-        for put in part:
-            for entry in put.entries:
+        for owner in owners:
+            if isinstance(owner, int):
+                results[owner] = error
+                continue
+            for entry in owner.entries:
                 results[entry.place] = error
 
     async def _after_a_move(
@@ -247,12 +300,6 @@ def _within_rates(puts: Sequence[Put], rates: Rates, results: list[Result]) -> l
         for entry in put.entries:
             results[entry.place] = error
     return going
-
-
-def _record(put: Put) -> dict[str, Any]:
-    if put.explicit:
-        return {"Data": put.data, "PartitionKey": put.key, "ExplicitHashKey": put.explicit}
-    return {"Data": put.data, "PartitionKey": put.key}
 
 
 def _may_be_one(error: Refused) -> bool:
