@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from urllib.parse import quote
 
-from benchmarks.kinesis.payload import PAUSE, Order, handle, order
+from benchmarks.kinesis.payload import BATCH, PAUSE, Order, handle, order
 from msgbus import Bus, Limits, Topic
 
-_CALL = 5_000  # payloads of one publish_many
+_IN_FLIGHT = 4
 
 
 class Side:
@@ -39,10 +40,15 @@ class Side:
         await self._stack.aclose()
 
     async def send(self, count: int) -> None:
-        """As many as a service that has a lot to say."""
-        for start in range(0, count, _CALL):
-            numbers = range(start, min(count, start + _CALL))
-            await self._bus.publish_many(self._topic, list(map(order, numbers)))
+        """Four calls in flight, as the raw loop has."""
+        starts = iter(range(0, count, BATCH))
+
+        async def work() -> None:
+            for start in starts:
+                numbers = range(start, min(count, start + BATCH))
+                await self._bus.publish_many(self._topic, list(map(order, numbers)))
+
+        await asyncio.gather(*(work() for _ in range(_IN_FLIGHT)))
 
     def listen(self, handled: Callable[[], None]) -> None:
         """Told after each record."""

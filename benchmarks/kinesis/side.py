@@ -13,6 +13,8 @@ import sys
 import time
 from typing import Any
 
+from msgbus.cli.service import set_aside
+
 _CLASSES = {
     "raw": ("raw", "Side"),
     "async_kinesis": ("async_kinesis", "Side"),
@@ -54,6 +56,7 @@ async def main(name: str, work: str, endpoint: str, stream: str) -> None:
     counter = Count()
     await side.open(work)
     side.listen(counter)
+    set_aside()  # as `msgbus run` does, for every side alike
     print(json.dumps({}), flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
         count = int(line)

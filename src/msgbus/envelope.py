@@ -96,16 +96,26 @@ def open_delivery(delivery: Delivery) -> None:
 
     Opening twice changes nothing: a delivery may be tried again in hand.
     """
-    if h.PACKED in delivery.headers:
-        delivery.headers = _unpack(delivery.headers)
-    if delivery.headers.get(h.CONTENT_TYPE, "").startswith(STRUCTURED):
-        delivery.headers, delivery.body = unstructure(delivery.headers, delivery.body)
-    elif _looks_structured(delivery):
-        with contextlib.suppress(DecodeError):  # then it only looked like it
-            delivery.headers, delivery.body = unstructure(delivery.headers, delivery.body)
+    headers = delivery.headers
+    if not headers:
+        _open_what_looks_structured(delivery)
+    else:
+        if h.PACKED in headers:
+            headers = delivery.headers = _unpack(headers)
+        if headers.get(h.CONTENT_TYPE, "").startswith(STRUCTURED):
+            delivery.headers, delivery.body = unstructure(headers, delivery.body)
     if delivery.headers.get(h.ENCODING) == "base64":
         delivery.body = _from_base64(delivery.body)
         delivery.headers = {name: value for name, value in delivery.headers.items() if name != h.ENCODING}
+
+
+def _open_what_looks_structured(delivery: Delivery) -> None:
+    """Where there are no headers at all, our envelope is known by its first bytes."""
+    if delivery.body.startswith(b'{"specversion":"1.0"'):
+        try:
+            delivery.headers, delivery.body = unstructure({}, delivery.body)
+        except DecodeError:
+            return  # then it only looked like it
 
 
 def _to_text(out: Outgoing) -> None:
@@ -222,11 +232,6 @@ def _is_json(body: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _looks_structured(delivery: Delivery) -> bool:
-    """Where there are no headers at all, our envelope is known by its first bytes."""
-    return not delivery.headers and delivery.body.startswith(b'{"specversion":"1.0"')
 
 
 def unstructure(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, str], bytes]:

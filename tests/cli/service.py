@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ async def work(message: Message[Job]) -> None:
             os._exit(7)
         case "reject":
             raise Reject("not wanted")
+        case "count":
+            log.info("set aside", extra={"objects": gc.get_freeze_count()})
     log.info("done", extra={"job": job.name})
 
 

@@ -60,6 +60,14 @@ async def test_sigterm_lets_running_handlers_finish(shared: dict[str, str], tmp_
         assert service.messages()[-3:] == ["stopping: up to 30 s for running handlers", "done", "stopped"]
 
 
+async def test_what_is_there_at_the_start_is_set_aside_from_garbage_collection(shared: dict[str, str]) -> None:
+    async with running("run", SERVICE, environment=shared) as service:
+        await service.until("consuming")
+        await publish(shared, ("it", "count"))
+        line = await service.until("set aside")
+        assert line["objects"] > 10_000
+
+
 async def test_a_second_sigint_cancels_them(shared: dict[str, str]) -> None:
     async with running("run", SERVICE, environment=shared) as service:
         await service.until("consuming")
