@@ -36,21 +36,19 @@ def size_of(record: UserRecord) -> int:
 
 def encode(records: Sequence[UserRecord]) -> bytes:
     """The data of one Kinesis record."""
-    keys = list(dict.fromkeys(record.key for record in records))
-    hashes = list(dict.fromkeys(record.explicit for record in records if record.explicit))
-    key_index = {key: place for place, key in enumerate(keys)}
-    hash_index = {explicit: place for place, explicit in enumerate(hashes)}
-    parts = [_text(1, key) for key in keys] + [_text(2, explicit) for explicit in hashes]
+    keys: dict[str, int] = {}
+    hashes: dict[str, int] = {}
+    parts: list[bytes] = []
     for record in records:
-        body = b"\x08" + _varint(key_index[record.key])
+        head = b"\x08" + _varint(keys.setdefault(record.key, len(keys)))
         if record.explicit:
-            body += b"\x10" + _varint(hash_index[record.explicit])
-        body += _field(3, record.data)
-        for name, value in record.tags:
-            body += _field(4, _text(1, name) + _text(2, value))
-        parts.append(_field(3, body))
-    message = b"".join(parts)
-    return MAGIC + message + _md5(message)
+            head += b"\x10" + _varint(hashes.setdefault(record.explicit, len(hashes)))
+        head += b"\x1a" + _varint(len(record.data))
+        tags = b"".join([_field(4, _text(1, name) + _text(2, value)) for name, value in record.tags])
+        parts += (b"\x1a" + _varint(len(head) + len(record.data) + len(tags)) + head, record.data, tags)
+    tables = [*(_text(1, key) for key in keys), *(_text(2, explicit) for explicit in hashes)]
+    message = b"".join(tables + parts)
+    return b"%b%b%b" % (MAGIC, message, _md5(message))
 
 
 def decode(data: bytes) -> list[UserRecord] | None:
@@ -69,7 +67,7 @@ def decode(data: bytes) -> list[UserRecord] | None:
 def _records(message: bytes) -> list[UserRecord]:
     keys: list[str] = []
     hashes: list[str] = []
-    bodies: list[bytes] = []
+    records: list[UserRecord | bytes] = []
     for number, value in _fields(message):
         if not isinstance(value, bytes):
             continue
@@ -78,8 +76,19 @@ def _records(message: bytes) -> list[UserRecord]:
         elif number == 2:
             hashes.append(value.decode())
         elif number == 3:
-            bodies.append(value)
-    return [_record(body, keys, hashes) for body in bodies]
+            records.append(_plain(value, keys) or value)
+    return [record if isinstance(record, UserRecord) else _record(record, keys, hashes) for record in records]
+
+
+def _plain(body: bytes, keys: Sequence[str]) -> UserRecord | None:
+    """A record of a key that is known by now and data, in this order and nothing else: by far the usual case."""
+    if body[0] != 0x08:
+        return None
+    key, at = _read_varint(body, 1)
+    if body[at] != 0x1A or key >= len(keys):
+        return None
+    size, at = _read_varint(body, at + 1)
+    return UserRecord(keys[key], body[at:]) if at + size == len(body) else None
 
 
 def _record(body: bytes, keys: Sequence[str], hashes: Sequence[str]) -> UserRecord:
@@ -129,6 +138,8 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+    if message[at] < 0x80:
+        return message[at], at + 1
     value = shift = 0
     while True:
         byte = message[at]

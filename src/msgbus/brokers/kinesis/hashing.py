@@ -10,12 +10,14 @@ import bisect
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 HIGHEST = 2**128 - 1
 """The last hash key."""
 
 
+@lru_cache(maxsize=4096)
 def hash_of(key: str) -> int:
     """The hash key of a partition key."""
     return int.from_bytes(hashlib.md5(key.encode(), usedforsecurity=False).digest(), "big")

@@ -71,6 +71,7 @@ class Holding:
         self._parked: dict[str, deque[Token]] = {}
         self._floor = row.position
         self._resumed = Progress.from_text(row.progress)
+        self._skips = self._resumed.last is not None  # whether a record may be settled before it is handed out
 
     # -- what comes in
 
@@ -91,7 +92,7 @@ class Holding:
         for sub, user in enumerate(users):
             own = {**record, "PartitionKey": user.key, "SubSequenceNumber": sub, "Data": user.data}
             if self._is_for_others(user) or (checked and self._is_elsewhere(user)):
-                own[_SKIP] = True
+                own[_SKIP] = self._skips = True
             if self._is_new(own):
                 self.buffer.append(own)
 
@@ -119,10 +120,12 @@ class Holding:
         again, buffer, marks, ordered = self._again, self.buffer, self.marks, self._source.ordered
         while again and len(taken) < limit:
             taken.append(again.popleft())
-        while buffer and len(taken) < limit and len(marks) < self._tail:
+        room = self._tail - len(marks)
+        while buffer and len(taken) < limit and room > 0:
             token = Token(self, buffer.popleft())
-            token.done = self.is_settled(token.record)
+            token.done = self._skips and self.is_settled(token.record)
             marks.add(token)
+            room = self._tail - len(marks) if token.done else room - 1
             if not token.done and not (ordered and self._must_wait(token)):
                 taken.append(self._delivery(token))
         for delivery in taken:
