@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests import scripted as _scripted
 from tests.scripted import HandClock, ScriptedBroker
 
@@ -13,6 +14,10 @@ from msgbus import brokers
 from msgbus.broker import Capabilities
 
 pytest_plugins = ["tests.servers.fixtures"]
+
+# How long an example takes tells of the machine, not of the code.
+settings.register_profile("msgbus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("msgbus")
 
 OpenScripted = Callable[..., ScriptedBroker]
 

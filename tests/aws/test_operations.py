@@ -14,7 +14,7 @@ from botocore.session import Session  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msgbus.brokers.aws import jsons
+from msgbus.brokers.aws import jsons, operations
 from msgbus.brokers.aws.operations import HOT
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -113,3 +113,21 @@ def test_without_msgspec_the_standard_library_does(monkeypatch: pytest.MonkeyPat
     spec.loader.exec_module(without)
     assert without.encode is without.encode_std
     assert without.decode(without.encode({"a": b"\x00"})) == {"a": "AA=="}
+
+
+@pytest.mark.parametrize("by_shape", [True, False])
+def test_records_are_bytes_with_msgspec_and_without(monkeypatch: pytest.MonkeyPatch, by_shape: bool) -> None:
+    if by_shape:
+        pytest.importorskip("msgspec")
+    else:
+        monkeypatch.setattr(operations, "_read_records", None)
+    record = {"SequenceNumber": "7", "PartitionKey": "é", "ApproximateArrivalTimestamp": 1.7e9, "EncryptionType": "KMS"}
+    children = [{"ShardId": "s-2", "ParentShards": ["s-1"], "HashKeyRange": {"StartingHashKey": "0"}}]
+    answer = {"Records": [{**record, "Data": b"\x00\xff"}], "MillisBehindLatest": 0, "ChildShards": children}
+    told = json.dumps({**answer, "Records": [{**record, "Data": "AP8="}], "Unknown": {"a": 1}})
+    found = HOT["kinesis", "GetRecords"].decode(told.encode())
+    found.pop("Unknown", None)
+    assert found == answer
+    for damaged in (b"[]", b'{"Records":[{"Data":"A"}]}', b"{"):
+        with pytest.raises(ValueError, match="."):
+            HOT["kinesis", "GetRecords"].decode(damaged)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgbus.brokers.kinesis.aggregation import UserRecord
 from msgbus.brokers.kinesis.hashing import HIGHEST, Shard
 
-UNHURRIED = settings(deadline=None, max_examples=60)
+UNHURRIED = settings(max_examples=60)
 """On a busy machine the first example may take long."""
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)

@@ -48,7 +48,9 @@ else:  # it writes bytes as base64 text too, and its errors are ValueErrors too
         msgspec.DecodeError,
     )
 
-    def reader(kind: Any) -> Callable[[bytes], Any] | None:
+    def _reader(kind: Any) -> Callable[[bytes], Any]:
         """Half the cost of text that is turned into bytes afterwards."""
         read: Callable[[bytes], Any] = msgspec.json.Decoder(kind).decode
         return read
+
+    reader = _reader
