@@ -102,13 +102,16 @@ PRINTED = {
         shipping: flaky came through orders
         shipping: foreign came through orders
     """,
+    "15_lag": """
+        msgbus_lag_seconds{group="billing",shard="shardId-000000000000",topic="late-orders"} #.#
+    """,
 }
 """What each example prints, without indentation. `#` stands for a number that may differ between runs.
 
 Lines are compared as a set where handlers run side by side (UNORDERED).
 """
 
-NEEDS = {"13_sqs": "ministack", "14_rabbitmq": "rabbitmq"}
+NEEDS = {"13_sqs": "ministack", "14_rabbitmq": "rabbitmq", "15_lag": "ministack"}
 """Examples that need a server; the others run on the embedded broker."""
 
 UNORDERED = {"01_hello", "02_retries_and_dead_letters", "07_routers"}

@@ -59,12 +59,25 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class Lag:
+    """How late an open receiver is with one part of its source (a shard), in seconds: 0 at the newest."""
+
+    source: Source
+    part: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """Health of the connection: `reason` says what is wrong or what blocks it."""
+    """Health of the connection: `reason` says what is wrong or what blocks it.
+
+    `lags`: of what is being received, on brokers that know it without asking; others have `Admin.backlog`.
+    """
 
     connected: bool
     blocked: bool = False
     reason: str = ""
+    lags: Sequence[Lag] = ()
 
 
 class Receiver(Protocol):

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 from fast_depends import Provider
 
-from msgbus.broker import Difference, Part, TopicSpec
+from msgbus.broker import Difference, Lag, Part, TopicSpec
 from msgbus.brokers import open_broker, shown
 from msgbus.claim import BodyStore, fetching, fetching_batch
 from msgbus.clock import Alarms, Clock, SystemClock
@@ -44,11 +44,15 @@ Lifespan = Callable[["Bus"], AbstractAsyncContextManager[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`live`: nothing has died. `ready`: it can publish and, when consuming, receive. `problems` says what is wrong."""
+    """`live`: nothing has died. `ready`: it can publish and, when consuming, receive. `problems` says what is wrong.
+
+    `lags`: how late each subscription is with each shard that this process reads, where the broker is a log.
+    """
 
     live: bool
     ready: bool
     problems: tuple[str, ...] = ()
+    lags: tuple[Lag, ...] = ()
 
 
 class Bus(Router):
@@ -197,17 +201,19 @@ class Bus(Router):
             raise
 
     def health(self) -> Health:
-        """What a liveness and a readiness probe should know."""
+        """What a liveness and a readiness probe should know, and metrics. May be called from any thread."""
         dead = [f"{c.plan.source}: {c.error!r}" for c in self.consumers if c.error is not None]
         problems = [f"{link.name}: {link.failure}" for link in self.links.values() if link.failure is not None]
-        for link in self.links.values():
+        lags: list[Lag] = []
+        for link in list(self.links.values()):
             status = link.broker.status()
+            lags += status.lags
             if not status.connected or status.blocked:
                 problems.append(f"{link.name}: {status.reason or 'not connected'}")
         if not self._opened:
             problems.append("the bus is not open")
         live = not dead
-        return Health(live, live and not problems, (*dead, *problems))
+        return Health(live, live and not problems, (*dead, *problems), tuple(lags))
 
     # -- publishing
 

@@ -208,3 +208,21 @@ def test_progress_survives_its_row() -> None:
     progress = Progress(("9" * 56, 3), {("8" * 56, 0): Open(2, 17.5), ("9" * 56, 1): Open()})
     assert Progress.from_text(progress.to_text()) == progress
     assert Progress.from_text(Progress().to_text()) == Progress()
+
+
+def test_lag_is_of_the_oldest_that_is_not_settled_or_of_the_last_read() -> None:
+    holding = Holding(SOURCE, ROW, 100)
+    assert holding.lag(50.0) is None  # nobody has read yet
+    holding.behind = 0.0
+    assert holding.lag(50.0) == 0.0
+    holding.load([{**record(each), "ApproximateArrivalTimestamp": float(each)} for each in (10, 20, 30)])
+    assert holding.lag(50.0) == 40.0
+    first, second = holding.take(2)
+    settle(holding, second)
+    assert holding.lag(50.0) == 40.0  # in hand is not settled
+    settle(holding, first)
+    assert holding.lag(50.0) == 20.0
+    holding.behind = 25.0
+    assert holding.lag(50.0) == 25.0
+    settle(holding, holding.take(1)[0])
+    assert holding.lag(50.0) == 25.0

@@ -219,6 +219,21 @@ async def test_a_shard_that_vanished_ends_and_its_children_are_read(bench: Bench
         assert numbers(got) == list(range(1, 11))
 
 
+async def test_lag_is_told_of_each_shard_while_it_is_read(bench: Bench) -> None:
+    broker = await bench.broker(shards=2)
+    source = await bench.group(broker)
+    await broker.send([bench.out(number, f"k{number}") for number in range(20)])
+    async with broker.receiver(source, prefetch=100) as receiver:
+        held = await some(receiver, 20)
+        late = broker.status().lags
+        assert [lag.source for lag in late] == [source] * 2
+        assert {lag.part for lag in late} == {each.raw["ShardId"] for each in held}
+        assert all(lag.seconds > 0 for lag in late)
+        await ack(receiver, held)
+        assert [lag.seconds for lag in broker.status().lags] == [0, 0]
+    assert list(broker.status().lags) == []
+
+
 async def test_a_stream_that_is_deleted_ends_the_receiver(bench: Bench) -> None:
     broker = await bench.broker()
     source = await bench.group(broker)

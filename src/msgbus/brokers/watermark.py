@@ -56,6 +56,14 @@ class Watermark(Generic[M]):
     def __iter__(self) -> Iterator[M]:
         return iter(self._marks)
 
+    @property
+    def first(self) -> M | None:
+        """The oldest entry that is not done. May be asked from any thread."""
+        try:
+            return self._marks[0]
+        except IndexError:
+            return None
+
     def open(self) -> Iterator[M]:
         """What is not done, in order."""
         return (mark for mark in self._marks if not mark.done)

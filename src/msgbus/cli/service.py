@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 from msgbus.bus import Bus, Health
@@ -89,8 +90,8 @@ class Service:
         """The bus's, and not ready while it starts or stops."""
         health = self._bus.health()
         if self._stops:
-            return Health(health.live, False, ("stopping", *health.problems))
-        return Health(health.live, health.ready and self._running, health.problems)
+            return replace(health, ready=False, problems=("stopping", *health.problems))
+        return replace(health, ready=health.ready and self._running)
 
     async def _consume(self) -> None:
         set_aside()

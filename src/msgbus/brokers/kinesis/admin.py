@@ -25,7 +25,7 @@ _MOST = 10_000  # records of a read
 
 
 @dataclass(frozen=True, slots=True)
-class Lag:
+class ShardLag:
     """How far one shard of a group is: `behind` seconds before the newest record, `waiting` records read ahead.
 
     `waiting` is counted in one read, so it may be less than what is there. `oldest`: when the first of them came.
@@ -83,7 +83,7 @@ class KinesisAdmin:
         oldest = max(0.0, self._clock.time() - min(came)) if came else None
         return Backlog(sum(lag.waiting for lag in lags), 0, oldest)
 
-    async def lag(self, source: Source) -> Sequence[Lag]:
+    async def lag(self, source: Source) -> Sequence[ShardLag]:
         """Each shard of the group that is not finished. Costs one of the five reads that a shard has each second."""
         store = self._store_of(source)
         if not await store.is_there():
@@ -91,7 +91,7 @@ class KinesisAdmin:
         rows = sorted(await store.rows(), key=lambda row: row.shard)
         return [await self._lag(source, row) for row in rows if not row.ended]
 
-    async def _lag(self, source: Source, row: Row) -> Lag:
+    async def _lag(self, source: Source, row: Row) -> ShardLag:
         answer = await self._read(source.name, row)
         holding = Holding(source, row, _MOST)
         holding.load(answer["Records"])
@@ -101,7 +101,7 @@ class KinesisAdmin:
         if oldest is not None:  # MillisBehindLatest tells where this read ended
             behind = max(behind, self._clock.time() - oldest)
         checkpoint = row.checkpoint + (f":{row.sub}" if row.sub else "")
-        return Lag(row.shard, row.holder, checkpoint, behind, len(waiting), oldest)
+        return ShardLag(row.shard, row.holder, checkpoint, behind, len(waiting), oldest)
 
     async def _read(self, stream: str, row: Row) -> Mapping[str, Any]:
         place = start_of(row)

@@ -103,9 +103,10 @@ class KinesisBroker:
         )
 
     def status(self) -> Status:
-        """Connected, as long as it is open."""
-        connected = self._client is not None
-        return Status(connected, reason="" if connected else "not connected")
+        """Connected, as long as it is open; and how late each shard is that is read here."""
+        if self._client is None:
+            return Status(False, reason="not connected")
+        return Status(True, lags=[lag for receiver in list(self._receivers) for lag in receiver.lags()])
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
         """By PutRecords."""

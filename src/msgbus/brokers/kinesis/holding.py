@@ -201,6 +201,27 @@ class Holding:
         """Whether the checkpoint could be further than it is written."""
         return self.marks.committed != self.row.position
 
+    def lag(self, now: float) -> float | None:
+        """Seconds from the oldest record that is not settled to now, or from the last read to the newest record.
+
+        None before the first read. May be asked from any thread.
+        """
+        if self.behind is None:
+            return None
+        came = self._oldest()
+        return self.behind if came is None else max(self.behind, now - came)
+
+    def _oldest(self) -> float | None:
+        """When the oldest record that is not settled came."""
+        first = self.marks.first
+        delivery = first.delivery if first is not None else None
+        if delivery is not None:
+            return delivery.sent_at
+        try:
+            return self.buffer[0].raw.get("ApproximateArrivalTimestamp")
+        except IndexError:
+            return None
+
     def in_hand(self) -> Iterator[Token]:
         """What was handed out and is not settled."""
         return self.marks.open()

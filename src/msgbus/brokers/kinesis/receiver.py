@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from msgbus.broker import Lag
 from msgbus.brokers.kinesis.failures import Failures
 from msgbus.brokers.kinesis.group import Group
 from msgbus.brokers.kinesis.holding import Holding, Token
@@ -101,6 +102,13 @@ class KinesisReceiver:
         self._wake()
         await self.group.close()
         self._closed = True
+
+    def lags(self) -> list[Lag]:
+        """How late each of its shards is."""
+        now = self._clock.time()
+        holdings = [work.holding for work in list(self.group.work.values())]
+        late = [(holding.row.shard, holding.lag(now)) for holding in holdings]
+        return [Lag(self._source, shard, seconds) for shard, seconds in late if seconds is not None]
 
     # -- settling
 

@@ -58,6 +58,20 @@ class AdminTests(Base):
         assert not broker.status().connected
         assert broker.status().reason
 
+    @about("replay")
+    async def test_lags_are_of_what_is_received(self, lab: Lab) -> None:
+        source = await lab.home()
+        await lab.send(lab.out(source, b"x"))
+        receiver = await lab.open(source)
+        await lab.ack(receiver, await lab.collect(receiver, 1))
+        lags = lab.broker.status().lags
+        assert all(lag.source == source and lag.seconds >= 0 for lag in lags)
+        assert len({lag.part for lag in lags}) == len(lags)
+        if lags:
+            assert lab.can.replay, "only a log has parts to be late with"
+        await lab.leave(receiver)
+        assert not lab.broker.status().lags
+
     @about("shared")
     async def test_close_can_be_repeated_and_undone(self, lab: Lab) -> None:
         source = await lab.home()
