@@ -218,9 +218,11 @@ class Holding:
         if delivery is not None:
             return delivery.sent_at
         try:
-            return self.buffer[0].raw.get("ApproximateArrivalTimestamp")
+            record = self.buffer[0]
         except IndexError:
             return None
+        came: float | None = record.get("ApproximateArrivalTimestamp")
+        return came
 
     def in_hand(self) -> Iterator[Token]:
         """What was handed out and is not settled."""
