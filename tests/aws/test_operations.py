@@ -129,5 +129,5 @@ def test_records_are_bytes_with_msgspec_and_without(monkeypatch: pytest.MonkeyPa
     found.pop("Unknown", None)
     assert found == answer
     for damaged in (b"[]", b'{"Records":[{"Data":"A"}]}', b"{"):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             HOT["kinesis", "GetRecords"].decode(damaged)

@@ -7,7 +7,7 @@ from msgbus.brokers.kinesis.aggregation import UserRecord
 from msgbus.brokers.kinesis.hashing import HIGHEST, Shard
 
 UNHURRIED = settings(max_examples=60)
-"""On a busy machine the first example may take long."""
+"""Fewer examples: each is dear."""
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 TAGS = st.lists(st.tuples(KEYS, st.text(st.characters(codec="utf-8"), max_size=5)), max_size=2).map(tuple)
