@@ -227,6 +227,16 @@ async def test_headers_that_are_no_text_are_refused(scripted: OpenScripted) -> N
     assert broker.sent == []
 
 
+@pytest.mark.parametrize("name", [h.PACKED, h.ENCODING])
+async def test_a_header_that_the_envelope_needs_is_refused(scripted: OpenScripted, name: str) -> None:
+    """Whoever opens the envelope would take it for its own, and drop it or worse."""
+    broker = scripted()
+    async with Bus("scripted://one") as bus:
+        with pytest.raises(Refused, match=f"topic orders: header '{name}' is of the envelope"):
+            await bus.publish(ORDERS, Order(order_id="1"), headers={name: "base64"})
+    assert not broker.sent
+
+
 async def test_some_of_many_failed(scripted: OpenScripted) -> None:
     broker = scripted()
 

@@ -27,6 +27,7 @@ SendNext = Callable[[Sequence[Outgoing]], Awaitable[Sequence[Result]]]
 PublishMiddleware = Callable[[Sequence[Outgoing], SendNext], Awaitable[Sequence[Result]]]
 """`async def mw(batch, send)`: looks at a batch, awaits `send(batch)` and returns one result per entry."""
 
+_OURS = (h.PACKED, h.ENCODING)
 _HEADER_ROOM = 4096  # bodies closer than this to the broker's limit are measured with their headers
 
 
@@ -191,10 +192,9 @@ class Outlet:
     def _apply(
         self, out: Outgoing, headers: Mapping[str, str] | None, delay: float, options: SendOptions | None
     ) -> None:
-        for name, value in (headers or {}).items():
-            if not isinstance(value, str):
-                raise Refused(f"{self.address}: header {name!r} is {value!r}: names and values are text")
-        out.headers.update(headers or {})
+        if headers:
+            self._check_headers(headers)
+            out.headers.update(headers)
         out.lane = out.key if self._ordered else None
         out.mandatory = self.mandatory
         out.delay = delay
@@ -212,6 +212,13 @@ class Outlet:
             out.id = out.headers[ID] = options.id
         if options.expires_in is not None:
             self.expire(out, options.expires_in)
+
+    def _check_headers(self, headers: Mapping[str, str]) -> None:
+        for name, value in headers.items():
+            if not isinstance(value, str):
+                raise Refused(f"{self.address}: header {name!r} is {value!r}: names and values are text")
+            if name in _OURS:
+                raise Refused(f"{self.address}: header {name!r} is of the envelope: give yours another name")
 
     def expire(self, out: Outgoing, seconds: float) -> None:
         """Have the message dropped, by the broker or by its consumer, `seconds` from now."""
