@@ -27,6 +27,7 @@ SIDES = {
     "raw": "raw aiobotocore loops",
     "async_kinesis": "async-kinesis 3.0.1",
     "ours": "msgbus",
+    "bare": "msgbus, bare=True",
     "ordered": "msgbus, ordered=True",
     "aggregated": "msgbus, aggregate=on",
     "raw_bytes": "raw aiobotocore, bytes alone",
@@ -34,7 +35,7 @@ SIDES = {
 }
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": REGION}
 ENVIRONMENT["MSGBUS_PROVISION"] = "create"
-GOALS = (("raw", "ours", 3.0), ("async_kinesis", "ours", 4.0), ("raw_bytes", "seam", 3.0))
+GOALS = (("raw", "ours", 3.0), ("raw", "bare", 3.0), ("async_kinesis", "ours", 4.0), ("raw_bytes", "seam", 3.0))
 
 
 class Worker:

@@ -18,10 +18,11 @@ class Side:
 
     options = ""
     ordered = False
+    bare = False
 
     def __init__(self, endpoint: str, stream: str) -> None:
         options = f"rate=0&poll={PAUSE}&start=oldest&endpoint={quote(endpoint, safe='')}{self.options}"
-        self._topic = Topic(stream, Order, key="customer", ordered=self.ordered)
+        self._topic = Topic(stream, Order, key="customer", ordered=self.ordered, bare=self.bare)
         self._bus = Bus(f"kinesis://us-east-1?{options}")
         self._stack = AsyncExitStack()
         self._handled: Callable[[], None] = lambda: None
@@ -63,6 +64,12 @@ class Aggregated(Side):
     """Records of one shard together, in the format of the Kinesis Producer Library."""
 
     options = "&aggregate=on"
+
+
+class Bare(Side):
+    """Bodies without an envelope, so without ids and times, as the raw loop writes them."""
+
+    bare = True
 
 
 class Ordered(Side):

@@ -19,6 +19,7 @@ _CLASSES = {
     "raw": ("raw", "Side"),
     "async_kinesis": ("async_kinesis", "Side"),
     "ours": ("ours", "Side"),
+    "bare": ("ours", "Bare"),
     "ordered": ("ours", "Ordered"),
     "aggregated": ("ours", "Aggregated"),
     "raw_bytes": ("raw", "Bytes"),
