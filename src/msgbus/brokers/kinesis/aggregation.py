@@ -155,6 +155,8 @@ def _read_varint(message: bytes, at: int) -> tuple[int, int]:
 def _varint(value: int) -> bytes:
     if value < 0x80:
         return bytes((value,))
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     written = bytearray()
     while value >= 0x80:
         written.append(value & 0x7F | 0x80)
