@@ -11,7 +11,7 @@ import base64
 import binascii
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pydantic_core
@@ -165,10 +165,9 @@ def _to_ascii(packed: dict[str, str]) -> str:
 
 def _unpack(headers: Mapping[str, str]) -> dict[str, str]:
     try:
-        packed = _from_json(headers[h.PACKED])
-        opened: dict[str, str] = packed
-        if any([value.__class__ is not str for value in packed.values()]):  # noqa: C419 - a generator costs more
-            opened = {name: str(value) for name, value in packed.items()}
+        opened: dict[str, str] = _from_json(headers[h.PACKED])
+        if not _is_text(opened.values()):
+            opened = {name: str(value) for name, value in opened.items()}
     except (ValueError, AttributeError, RecursionError) as error:
         raise DecodeError(f"header {h.PACKED} is no JSON object: {error}") from error
     opened.update(headers)
@@ -258,13 +257,24 @@ def unstructure_carefully(headers: Mapping[str, str], body: bytes) -> tuple[dict
 def _as_headers(headers: Mapping[str, str], attributes: Mapping[str, Any]) -> dict[str, str]:
     try:
         opened: dict[str, str] = {_HEADERS[name]: value for name, value in attributes.items()}
-        "".join(opened.values())  # a TypeError where one is no text
-    except (KeyError, TypeError):
+    except KeyError:
         opened = _as_headers_carefully(attributes)
+    else:
+        if not _is_text(opened.values()):
+            opened = _as_headers_carefully(attributes)
     for header, text in headers.items():
         if header != h.CONTENT_TYPE:
             opened[header] = text
     return opened
+
+
+def _is_text(values: Iterable[object]) -> bool:
+    """Whether each is a str; to join them is the quickest way to ask."""
+    try:
+        "".join(values)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return True
 
 
 def _as_headers_carefully(attributes: Mapping[str, Any]) -> dict[str, str]:
