@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import queue
 import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import stomp
@@ -51,6 +52,7 @@ class ClientLine:
         self._waiting: list[asyncio.Future[None]] = []
         self._connection = _connection(target, host)
         self._connection.set_listener("msgbus", self)
+        self._form = utils.Frame("")
         self._escape: Callable[[dict[str, Any]], None] = self._connection._escape_headers
         self._transport = self._connection.transport
         self._writer = threading.Thread(target=self._write_all, name="msgbus-stomp-writer", daemon=True)
@@ -127,14 +129,20 @@ class ClientLine:
 
     def encode(self, frame: Frame, name: str = "", value: str = "") -> bytes:
         """By stomp.py, but for the names of headers, which it does not escape."""
-        headers: dict[str, Any] = {each.translate(_NAMES): text for each, text in frame.headers.items()}
+        headers: dict[str, Any] = {_escaped_name(each): text for each, text in frame.headers.items()}
         if name:
             headers[name] = value
         self._escape(headers)
         if frame.body:
             headers[CONTENT_LENGTH] = len(frame.body)
-        packed: bytes = utils.pack(utils.convert_frame(utils.Frame(frame.command, headers, frame.body)))
+        form = self._form  # one for all: a new one copies its headers
+        form.cmd, form.headers, form.body = frame.command, headers, frame.body
+        packed: bytes = utils.pack(utils.convert_frame(form))
         return packed
+
+    def encode_ids(self, command: str, ids: Collection[str]) -> bytes:
+        """See wire.Line."""
+        return b"".join([self.encode(Frame(command, {"id": each})) for each in ids])
 
     def write(self, data: bytes) -> None:
         """Hand it to the thread at the end of this turn of the loop."""
@@ -235,6 +243,11 @@ class ClientLine:
         lost = Disconnected(f"the connection is lost: {error!r}" if error is not None else "the connection is lost")
         if self._ear is not None:
             self._ear.lost(caused(lost, error) if error is not None else lost)
+
+
+@functools.lru_cache(10_000)
+def _escaped_name(name: str) -> str:
+    return name.translate(_NAMES)
 
 
 def _connection(target: Target, host: tuple[str, int]) -> Any:

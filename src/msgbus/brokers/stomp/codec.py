@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 BEAT = b"\n"
 CONTENT_LENGTH = "content-length"
@@ -18,7 +18,7 @@ _ESCAPES = {"\\": "\\\\", "\n": "\\n", ":": "\\c", "\r": "\\r"}
 _OF_VERSION = {"1.0": "", "1.1": "\\\n:", "1.2": "\\\n:\r"}
 _BARE = ("CONNECT", "CONNECTED")
 _SERVERS = ("MESSAGE", "RECEIPT", "ERROR", "CONNECTED")
-_MOST_NAMES = 10_000
+_MOST_FORMS = 1000
 _EOL = (10, 13)
 _RECEIPT = b"RECEIPT\nreceipt-id:"
 
@@ -140,25 +140,30 @@ class Decoder:
             text = raw.decode()
         except UnicodeDecodeError as error:
             raise FrameError(f"headers are no UTF-8: {error}") from error
-        lines = text.split("\n")
+        command, *lines = text.split("\n")
         if "\r" in text:
-            lines = [line.removesuffix("\r") for line in lines]
-        command = lines[0]
+            command, *lines = (line.removesuffix("\r") for line in text.split("\n"))
         if command not in _SERVERS:
             raise FrameError(f"no frame of a STOMP server: {command[:40]!r}")
-        del lines[0]
         lines.reverse()  # of a repeated header the first counts
-        unescape = self._unescape if "\\" in text and command not in _BARE else None
-        colons = unescape is not None and text.count("\\") == text.count("\\c")  # nothing else is escaped
         headers: dict[str, str] = {}
         for line in lines:
             name, colon, value = line.partition(":")
             if not colon:
                 raise FrameError(f"a header without a colon, in {command}")
-            headers[name] = value.replace("\\c", ":") if colons and "\\" in value else value
-        if unescape is not None and (not colons or "\\" in "".join(headers)):
-            headers = {unescape(name): value if colons else unescape(value) for name, value in headers.items()}
+            headers[name] = value
+        if "\\" in text and command not in _BARE and self._unescape is not None:
+            headers = _unescaped(headers, self._unescape)
         return command, headers
+
+
+def _unescaped(headers: dict[str, str], unescape: Callable[[str], str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if "\\" in value:
+            headers[name] = unescape(value)
+    if "\\" in "".join(headers):
+        return {unescape(name): value for name, value in headers.items()}
+    return headers
 
 
 def _receipt(data: bytes, at: int, frames: list[Frame]) -> int:
@@ -192,16 +197,20 @@ def _unescaper(version: str) -> Callable[[str], str] | None:
         return found
 
     escape = re.compile(r"\\.?", re.DOTALL)
-    return lambda text: escape.sub(one, text)
+
+    def unescape(text: str) -> str:
+        plain = text.replace("\\c", ":")  # most often nothing else is escaped
+        return escape.sub(one, text) if "\\" in plain else plain
+
+    return unescape
 
 
 class Encoder:
     """Turns frames into bytes. `version` as in Decoder. 1.0 can't say everything: see `encode`."""
 
     def __init__(self, version: str = "1.0") -> None:
-        self._names: dict[str, str] = {}
-        self._of_version = _OF_VERSION.get(version, "")
-        self._special = re.compile(r"[\\\n:\r]").search
+        self._forms: dict[tuple[str, ...], str] = {}
+        self._escapes = [(character, _ESCAPES[character]) for character in _OF_VERSION.get(version, "")]
 
     def encode(self, frame: Frame, name: str = "", value: str = "") -> bytes:
         """Its bytes, with a content-length where there is a body, and with one header more where `name` is given.
@@ -209,28 +218,43 @@ class Encoder:
         Raises ValueError where STOMP 1.0, which has no escapes, can't carry a header.
         """
         command, headers, body = frame.command, frame.headers, frame.body
-        first = f"{command}\n{name}:{value}\n" if name else f"{command}\n"
-        end = f"{CONTENT_LENGTH}:{len(body)}\n\n" if body else "\n"
-        if not self._of_version or command in _BARE:
-            lines = [_plain(name, value) for name, value in headers.items()]
+        more = f"{name}:{value}\n" if name else ""
+        if not self._escapes or command in _BARE:
+            lines = "".join([_plain(name, value) for name, value in headers.items()])
         else:
-            get, escaped, special, escape = self._names.get, self._name, self._special, self._escaped
-            lines = [
-                f"{get(name) or escaped(name)}{escape(value) if special(value) else value}\n"
-                for name, value in headers.items()
-            ]
-        return b"".join((first.encode(), "".join(lines).encode(), end.encode(), body, b"\0"))
+            lines = self._lines(headers)
+        length = f"{CONTENT_LENGTH}:{len(body)}\n" if body else ""
+        return b"%b%b\0" % (f"{command}\n{more}{lines}{length}\n".encode(), body)
 
-    def _escaped(self, text: str) -> str:
-        for character in self._of_version:  # the backslash first
-            text = text.replace(character, _ESCAPES[character])
+    def encode_ids(self, command: str, ids: Collection[str]) -> bytes:
+        """A frame for each id, with no other header, as acknowledgements are."""
+        first = f"{command}\nid:"
+        return (first + self._joined(ids).replace("\n", f"\n\n\0{first}") + "\n\n\0").encode()
+
+    def _lines(self, headers: Mapping[str, str]) -> str:
+        """Names are the same from message to message."""
+        names = tuple(headers)
+        form = self._forms.get(names) or self._form(names)
+        return form % tuple(self._joined(headers.values()).split("\n")) if names else ""
+
+    def _joined(self, values: Collection[str]) -> str:
+        """All values are escaped at once, joined by LF."""
+        joined = "\n".join(values)
+        if joined.count("\n") < len(values):
+            return self._escaped(joined, but="\n")
+        return "\n".join(map(self._escaped, values))
+
+    def _escaped(self, text: str, but: str = "") -> str:
+        for character, escape in self._escapes:  # the backslash first
+            if character in text and character != but:
+                text = text.replace(character, escape)
         return text
 
-    def _name(self, name: str) -> str:
-        escaped = self._escaped(name) + ":"
-        if len(self._names) < _MOST_NAMES:
-            self._names[name] = escaped
-        return escaped
+    def _form(self, names: tuple[str, ...]) -> str:
+        form = "".join([self._escaped(name).replace("%", "%%") + ":%s\n" for name in names])
+        if len(self._forms) < _MOST_FORMS:
+            self._forms[names] = form
+        return form
 
 
 def _plain(name: str, value: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from msgbus.brokers.mailbox import Mailbox
 from msgbus.brokers.stomp.codec import Frame
 from msgbus.brokers.stomp.errors import ServerSaid, caused, in_doubt, refusal, said
-from msgbus.brokers.stomp.receipts import Awaited, Outcomes, Receipts
+from msgbus.brokers.stomp.receipts import Outcomes, Receipts
 from msgbus.brokers.stomp.settings import PATIENCE
 from msgbus.brokers.stomp.wire import Line
 from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused, Unavailable
@@ -62,12 +62,9 @@ class Conversation:
         """
         if self.closed is not None:
             raise Disconnected(f"not sent: {self.closed}") from self.closed
-        outcomes = Outcomes(len(batch), self._loop)
         if together and self._together and len(batch) > 1:
-            await self._send_together(batch, outcomes)
-            if outcomes.left:
-                await outcomes.done
-            return await self._one_by_one(batch, outcomes.results)
+            return await self._one_by_one(batch, await self._send_together(batch))
+        outcomes = Outcomes(batch, self._loop)
         await self._send_each(batch, outcomes)
         if outcomes.left:
             await outcomes.done
@@ -90,26 +87,38 @@ class Conversation:
             if line.held:
                 await line.writable()
             if self._is_closed():  # it may have died while this waited
-                outcomes.settle([place], Disconnected(f"not sent: {self.closed}"))
+                outcomes.settle(place, Disconnected(f"not sent: {self.closed}"))
                 continue
-            receipt = expect(Awaited(outcomes, (place,), frame))
+            receipt = expect(outcomes, place)
             try:
                 line.write(line.encode(frame, "receipt", receipt))
             except ValueError as error:
                 self._receipts.came(receipt, Refused(f"it does not fit into STOMP: {error}"))
 
-    async def _send_together(self, batch: Sequence[Frame], outcomes: Outcomes) -> None:
+    async def _send_together(self, batch: Sequence[Frame]) -> list[BusError | None]:
         """Transactions of a few megabytes. Each is written at once, so that nothing else comes in between."""
+        results: list[BusError | None] = [None] * len(batch)
+        sent: list[tuple[Outcomes, Sequence[int]]] = []
         start = 0
         while start < len(batch):
             if self._line.held:
                 await self._line.writable()
             if self._is_closed():
-                outcomes.settle(range(start, len(batch)), Disconnected(f"not sent: {self.closed}"))
-                return
-            start = self._send_transaction(batch, start, outcomes)
+                left = len(batch) - start
+                results[start:] = [Disconnected(f"not sent: {self.closed}")] * left
+                break
+            outcomes, places, start = self._send_transaction(batch, start, results)
+            sent.append((outcomes, places))
+        for outcomes, places in sent:
+            await outcomes.done
+            for place in places:
+                results[place] = outcomes.results[0]
+        return results
 
-    def _send_transaction(self, batch: Sequence[Frame], start: int, outcomes: Outcomes) -> int:
+    def _send_transaction(
+        self, batch: Sequence[Frame], start: int, results: list[BusError | None]
+    ) -> tuple[Outcomes, Sequence[int], int]:
+        """What its receipt says, of which entries, and where the next one begins."""
         self._transactions += 1
         name, encode = str(self._transactions), self._line.encode
         parts, places, size = [encode(Frame("BEGIN", {"transaction": name}))], [], 0
@@ -118,7 +127,7 @@ class Conversation:
             try:
                 data = encode(batch[place], "transaction", name)
             except ValueError as error:
-                outcomes.settle([place], Refused(f"it does not fit into STOMP: {error}"))
+                results[place] = Refused(f"it does not fit into STOMP: {error}")
                 continue
             parts.append(data)
             places.append(place)
@@ -126,10 +135,10 @@ class Conversation:
             if size > _TOGETHER:
                 break
         commit = Frame("COMMIT", {"transaction": name})
-        receipt = self._receipts.expect(Awaited(outcomes, places, commit, together=True))
-        parts.append(encode(commit, "receipt", receipt))
+        outcomes = Outcomes((commit,), self._loop, together=True)
+        parts.append(encode(commit, "receipt", self._receipts.expect(outcomes)))
         self._line.write(b"".join(parts))
-        return place + 1
+        return outcomes, places, place + 1
 
     def _is_closed(self) -> bool:
         return self.closed is not None
@@ -157,12 +166,12 @@ class Conversation:
         """ACK or NACK each message, given by the headers that it came with. Never waits."""
         if self.closed is not None:
             return
-        encode, ack, of = self._line.encode, self._ack, self._ack_of
-        frames = [
-            {"id": message["ack"]} if not of else {ack: message["message-id"], of: message["subscription"]}
-            for message in messages
-        ]
-        self._line.write(b"".join([encode(Frame(command, headers)) for headers in frames]))
+        line, ack, of = self._line, self._ack, self._ack_of
+        if not of:
+            line.write(line.encode_ids(command, [message["ack"] for message in messages]))
+            return
+        parts = [{ack: message["message-id"], of: message["subscription"]} for message in messages]
+        line.write(b"".join([line.encode(Frame(command, headers)) for headers in parts]))
 
     def tell(self, frame: Frame) -> None:
         """Send a frame that nobody confirms. Never waits."""
@@ -173,9 +182,8 @@ class Conversation:
         """Send a frame and wait for its receipt. Raises what the server says against it, or the connection's end."""
         if self.closed is not None:
             raise self.closed
-        outcomes = Outcomes(1, self._loop)
-        receipt = self._receipts.expect(Awaited(outcomes, (0,), frame))
-        self._line.write(self._line.encode(frame, "receipt", receipt))
+        outcomes = Outcomes((frame,), self._loop)
+        self._line.write(self._line.encode(frame, "receipt", self._receipts.expect(outcomes)))
         try:
             async with asyncio.timeout(PATIENCE):
                 await outcomes.done

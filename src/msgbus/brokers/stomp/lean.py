@@ -33,7 +33,7 @@ class LeanLine(GatheredWrites):
         self._ear: Ear | None = None
         self._answer: asyncio.Future[Frame] = self.loop.create_future()
         self._decoder = Decoder(body=max(target.options.max_bytes * 2, 1 << 24))
-        self.encode = Encoder().encode
+        self._speak("1.0")
         self._socket: socket.socket | None = None
         self._lost = False
         self._heard = False
@@ -63,9 +63,13 @@ class LeanLine(GatheredWrites):
         headers = self._target.connect_headers() | {"heart-beat": f"{beat},{beat}"}
         self.write(self.encode(Frame("CONNECT", headers)))
         connected = (await self._answer).headers
-        self.encode = Encoder(connected.get("version", "1.0")).encode
+        self._speak(connected.get("version", "1.0"))
         self._begin_beats(beat, connected.get("heart-beat", "0,0"))
         return connected
+
+    def _speak(self, version: str) -> None:
+        encoder = Encoder(version)
+        self.encode, self.encode_ids = encoder.encode, encoder.encode_ids
 
     async def end(self) -> None:
         """Close the socket."""

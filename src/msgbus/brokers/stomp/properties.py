@@ -20,11 +20,13 @@ DELIVERY_COUNT = "x-delivery-count"
 
 _OWN = "msgbus-own"  # marks a message that carries headers under `msgbus-own-NAME`
 _PREFIX = "msgbus-own-"
-_COMMON = (
-    *("destination", "message-id", "subscription", "ack", "content-length", "expires", "priority", "timestamp"),
-    *("persistent", "redelivered", "receipt", "original-destination"),
+_COMMON = frozenset(
+    [
+        *("destination", "message-id", "subscription", "ack", "content-length", "expires", "priority", "timestamp"),
+        *("persistent", "redelivered", "receipt", "original-destination"),
+    ]
 )
-"""Of most messages that come; what a copy needs of them is kept in `Arrived.native`."""
+"""Of most messages that come."""
 _SERVERS = frozenset(
     ("scheduledJobId", "amq-msg-type", "transformation", "JMSXUserID", "JMSXGroupSeq", "expiration", "receipt-id")
 )
@@ -44,13 +46,13 @@ RESERVED = frozenset(
 class Arrived:
     """A message that came: the token of its delivery, and its `raw`.
 
-    `native`: the headers that STOMP and the server have written, `headers` all others. `timestamp`: Unix seconds.
-    `owner`: the receiver that may settle it.
+    `native`: all headers as they came; `headers`: those of the sender's, under their names here. `timestamp`: Unix
+    seconds. `owner`: the receiver that may settle it.
     """
 
     __slots__ = ("body", "deliveries", "headers", "native", "owner", "timestamp")
 
-    def __init__(self, headers: dict[str, str], body: bytes, native: dict[str, str]) -> None:
+    def __init__(self, headers: dict[str, str], body: bytes, native: Mapping[str, str]) -> None:
         self.headers = headers
         self.body = body
         self.native = native
@@ -64,15 +66,14 @@ class Arrived:
 
 def read(frame: Frame, names: Mapping[str, str]) -> Arrived:
     """`names`: native name -> header."""
-    headers: dict[str, str] = frame.headers  # type: ignore[assignment] # a frame that came owns its dict
-    pop = headers.pop
-    native = {name: pop(name) for name in _COMMON if name in headers}
+    native = frame.headers
+    headers = {name: value for name, value in native.items() if name not in _COMMON}
     arrived = Arrived(headers, frame.body, native)
     if "timestamp" in native:
         arrived.timestamp = _seconds(native["timestamp"])
     for name, header in names.items():
         if name in headers:
-            value = pop(name)
+            value = headers.pop(name)
             headers.setdefault(header, value)  # a foreign producer that writes our header means that
     if not _RARE.isdisjoint(headers):
         _read_rare(arrived)
@@ -82,7 +83,7 @@ def read(frame: Frame, names: Mapping[str, str]) -> Arrived:
 def _read_rare(arrived: Arrived) -> None:
     headers = arrived.headers
     for name in _SERVERS.intersection(headers):
-        arrived.native[name] = headers.pop(name)
+        del headers[name]
     if DELIVERY_COUNT in headers:
         arrived.deliveries = 1 + _number(headers.pop(DELIVERY_COUNT))
     if GROUP in headers:
@@ -102,9 +103,7 @@ def write(headers: Mapping[str, str], into: dict[str, str], names: Mapping[str, 
     if not RESERVED.isdisjoint(headers):
         headers = {f"{_PREFIX}{name}" if name in RESERVED else name: value for name, value in headers.items()}
         into[_OWN] = "1"
-    get = names.get
-    for name, value in headers.items():
-        into[get(name, name)] = value
+    into.update(zip(map(names.get, headers, headers), headers.values(), strict=True))
 
 
 def _seconds(text: str) -> float | None:

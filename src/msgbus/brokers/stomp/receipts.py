@@ -10,36 +10,27 @@ from msgbus.errors import BusError
 
 
 class Outcomes:
-    """The results of one `publish`: None is confirmed. `done` is set when each has one."""
+    """What became of the frames of one call: None is confirmed. `done` is set when each has a result.
 
-    __slots__ = ("done", "left", "results")
+    `together`: the one frame is the COMMIT of a transaction. `doubt`: something in it failed.
+    """
 
-    def __init__(self, count: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.results: list[BusError | None] = [None] * count
-        self.left = count
+    __slots__ = ("done", "doubt", "frames", "left", "results", "together")
+
+    def __init__(self, frames: Sequence[Frame], loop: asyncio.AbstractEventLoop, *, together: bool = False) -> None:
+        self.frames = frames
+        self.results: list[BusError | None] = [None] * len(frames)
+        self.left = len(frames)
         self.done: asyncio.Future[None] = loop.create_future()
-
-    def settle(self, places: Sequence[int], result: BusError | None) -> None:
-        """The result of some of them."""
-        if result is not None:
-            for place in places:
-                self.results[place] = result
-        self.left -= len(places)
-        if not self.left and not self.done.done():
-            self.done.set_result(None)
-
-
-class Awaited:
-    """What one receipt confirms: `frame` is the one that asked. `doubt`: something in its transaction failed."""
-
-    __slots__ = ("doubt", "frame", "outcomes", "places", "together")
-
-    def __init__(self, outcomes: Outcomes, places: Sequence[int], frame: Frame, *, together: bool = False) -> None:
-        self.outcomes = outcomes
-        self.places = places
-        self.frame = frame
         self.together = together
         self.doubt: BusError | None = None
+
+    def settle(self, place: int, result: BusError | None) -> None:
+        """The result of one of them."""
+        self.results[place] = result or self.doubt
+        self.left -= 1
+        if not self.left and not self.done.done():
+            self.done.set_result(None)
 
 
 class Receipts:
@@ -47,13 +38,13 @@ class Receipts:
 
     def __init__(self) -> None:
         self._last = 0
-        self._awaited: dict[str, Awaited] = {}
+        self._awaited: dict[str, tuple[Outcomes, int]] = {}
 
-    def expect(self, awaited: Awaited) -> str:
-        """The id for the `receipt` header."""
+    def expect(self, outcomes: Outcomes, place: int = 0) -> str:
+        """The id for the `receipt` header of one of its frames."""
         self._last += 1
         receipt = str(self._last)
-        self._awaited[receipt] = awaited
+        self._awaited[receipt] = outcomes, place
         return receipt
 
     def came(self, receipt: str, error: BusError | None = None) -> bool:
@@ -61,18 +52,18 @@ class Receipts:
         awaited = self._awaited.pop(receipt, None)
         if awaited is None:
             return False
-        awaited.outcomes.settle(awaited.places, error or awaited.doubt)
+        awaited[0].settle(awaited[1], error)
         return True
 
     def doubt(self, error: BusError) -> bool:
         """An ERROR that names no receipt: it may be of any open transaction. False where there is none."""
-        open_ = [awaited for awaited in self._awaited.values() if awaited.together]
-        for awaited in open_:
-            awaited.doubt = error
+        open_ = [outcomes for outcomes, _ in self._awaited.values() if outcomes.together]
+        for outcomes in open_:
+            outcomes.doubt = error
         return bool(open_)
 
     def fail(self, error: Callable[[Frame], BusError]) -> None:
         """No more receipts come: `error(frame)` is the result of each that is missing."""
         awaited, self._awaited = self._awaited, {}
-        for each in awaited.values():
-            each.outcomes.settle(each.places, error(each.frame))
+        for outcomes, place in awaited.values():
+            outcomes.settle(place, error(outcomes.frames[place]))

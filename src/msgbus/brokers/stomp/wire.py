@@ -6,7 +6,7 @@ transactions are above it (conversation.py), and above them names, retries and d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from msgbus.brokers.stomp.codec import Frame
@@ -43,6 +43,10 @@ class Line(Protocol):
 
         Raises ValueError where this version of STOMP can't say it.
         """
+        ...
+
+    def encode_ids(self, command: str, ids: Collection[str]) -> bytes:
+        """A frame for each id, with no other header."""
         ...
 
     def write(self, data: bytes) -> None:
