@@ -58,6 +58,27 @@ def test_frames_come_back_byte_by_byte(frames: list[Frame]) -> None:
     assert [frame.body for frame in found] == [frame.body for frame in frames]
 
 
+_awkward = st.text("\\:\n\r\0%sc1", max_size=8)
+
+
+@given(st.dictionaries(_awkward.filter(bool), _awkward, min_size=1, max_size=5), st.integers(0, 200))
+def test_what_has_to_be_escaped_comes_back(headers: dict[str, str], cut: int) -> None:
+    """All values of a frame are escaped at once, and its names are kept as the form of the next one."""
+    sent, encode = Frame("MESSAGE", headers, b"x"), Encoder("1.2").encode
+    first, *others = _fed(Decoder("1.2"), encode(sent) + encode(sent) + encode(sent, "receipt", "1"), [cut])
+    assert len(others) == 2
+    _same(first, sent)
+    _same(others[0], sent)
+    _same(others[1], Frame("MESSAGE", {**headers, "receipt": "1"}, b"x"))
+
+
+@given(st.lists(_awkward | _text, min_size=1, max_size=8))
+def test_acknowledgements_are_written_in_one_go(ids: list[str]) -> None:
+    encoder = Encoder("1.2")
+    each = [encoder.encode(Frame("ACK", {"id": one})) for one in ids]
+    assert encoder.encode_ids("ACK", ids) == b"".join(each)
+
+
 @given(_frames)
 def test_stomp_py_reads_what_we_write(frame: Frame) -> None:
     raw = Encoder("1.2").encode(frame)

@@ -20,11 +20,9 @@ DELIVERY_COUNT = "x-delivery-count"
 
 _OWN = "msgbus-own"  # marks a message that carries headers under `msgbus-own-NAME`
 _PREFIX = "msgbus-own-"
-_COMMON = frozenset(
-    [
-        *("destination", "message-id", "subscription", "ack", "content-length", "expires", "priority", "timestamp"),
-        *("persistent", "redelivered", "receipt", "original-destination"),
-    ]
+_COMMON = (
+    *("destination", "message-id", "subscription", "ack", "content-length", "expires", "priority", "timestamp"),
+    *("persistent", "redelivered", "receipt", "original-destination"),
 )
 """Of most messages that come."""
 _SERVERS = frozenset(
@@ -66,8 +64,9 @@ class Arrived:
 
 def read(frame: Frame, names: Mapping[str, str]) -> Arrived:
     """`names`: native name -> header."""
-    native = frame.headers
-    headers = {name: value for name, value in native.items() if name not in _COMMON}
+    native, headers = frame.headers, dict(frame.headers)
+    for name in _COMMON:  # faster than to pick the others
+        headers.pop(name, None)
     arrived = Arrived(headers, frame.body, native)
     if "timestamp" in native:
         arrived.timestamp = _seconds(native["timestamp"])

@@ -88,9 +88,12 @@ class RabbitMq:
 
     def limit(self, out: Outgoing) -> str:
         """None that matters: names of headers have 255 bytes in AMQP."""
-        longest = max(out.headers, key=len, default="")
-        too_long = len(longest) > 60 and any(len(name.encode()) > 255 for name in out.headers)
-        return f"a header name like {longest[:40]!r}... is longer than 255 bytes" if too_long else ""
+        names = "".join(out.headers)
+        if len(names) > 255 or not names.isascii():
+            for name in out.headers:
+                if len(name.encode()) > 255:
+                    return f"a header name like {name[:40]!r}... is longer than 255 bytes"
+        return ""
 
     def frame(self, out: Outgoing, now: float) -> Frame:
         """The SEND of a message."""
