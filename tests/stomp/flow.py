@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,11 @@ from msgbus import Bus, Topic
 from msgbus.config import Settings
 from msgbus.options import Limits, Retry
 
+COUNT = int(os.environ.get("MSGBUS_FAULT_MESSAGES", "10000"))
+"""Messages of a flow, each different; `MSGBUS_FAULT_MESSAGES=100000` for a long one."""
+
 PATIENCE = 45.0  # seconds: a server starts again in between
+SPAN = PATIENCE + COUNT / 200  # seconds of a whole flow, on a machine with much else to do
 PREFETCH = 50
 BATCH = 100
 
@@ -38,10 +43,11 @@ def a_bus(url: str, prefix: str) -> Bus:
 class Flow:
     """`count` items on one topic, published in batches on one Bus and handled on another."""
 
-    def __init__(self, url: str, count: int, *, ordered: bool = False, consumer_url: str = "") -> None:
+    def __init__(self, url: str, count: int = COUNT, *, ordered: bool = False, consumer_url: str = "") -> None:
         prefix = f"f{uuid.uuid4().hex[:8]}-"
         self.items = [Item(f"k{number % 7}", number) for number in range(count)]
         self.seen: list[int] = []
+        self.distinct: set[int] = set()
         self.topic = Topic("items", Item, key="key", ordered=ordered)
         self.publisher, self.consumer = a_bus(url, prefix), a_bus(consumer_url or url, prefix)
         self._changed = asyncio.Condition()
@@ -55,6 +61,7 @@ class Flow:
     async def handle(self, item: Item) -> None:
         """Count it."""
         self.seen.append(item.number)
+        self.distinct.add(item.number)
         async with self._changed:
             self._changed.notify_all()
 
@@ -65,12 +72,16 @@ class Flow:
 
     async def until(self, count: int) -> None:
         """Wait until so many different items were handled."""
+        await self.wait(lambda: len(self.distinct) >= count)
+
+    async def wait(self, condition: Callable[[], bool]) -> None:
+        """Wait until it is so; it is looked at after every item."""
         async with self._changed:
-            await self._changed.wait_for(lambda: len(set(self.seen)) >= count)
+            await self._changed.wait_for(condition)
 
     async def run(self, *faults: tuple[int, Callable[[], Awaitable[None]]]) -> None:
         """Publish and handle all; each fault strikes when so many items were handled."""
-        async with asyncio.timeout(PATIENCE), self.publisher, self.consumer.consuming():
+        async with asyncio.timeout(SPAN), self.publisher, self.consumer.consuming():
             publishing = asyncio.create_task(self.publish())
             for count, strike in faults:
                 await self.until(count)
@@ -80,7 +91,7 @@ class Flow:
 
     def account(self, *, faults: int) -> None:
         """None is lost; those that came twice were in hand, or being published, when a fault struck."""
-        assert set(self.seen) == {item.number for item in self.items}
+        assert self.distinct == {item.number for item in self.items}
         twice = [number for number, count in Counter(self.seen).items() if count > 1]
         assert len(twice) <= faults * (PREFETCH + 4 * BATCH), f"{len(twice)} came twice"
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.amqp.crash import written
 from tests.servers import Handle, Proxy, Server
-from tests.stomp.flow import PREFETCH, Flow, Item, a_bus
+from tests.stomp.flow import COUNT, PREFETCH, SPAN, Flow, Item, a_bus
 
 from msgbus import Message, Topic
 from msgbus.broker import QueueSpec
@@ -25,7 +25,7 @@ from msgbus.errors import BusError
 from msgbus.message import Act, Outgoing, Receipt, Settlement, Source
 from msgbus.options import Limits, Retry
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(SPAN + 45)
 Start = Callable[[str], Server]
 CLIENTS = ("lean", "stomp.py")
 
@@ -33,38 +33,40 @@ CLIENTS = ("lean", "stomp.py")
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_activemq_is_killed_in_mid_flow(start_private: Start, client: str) -> None:
     server = start_private("activemq")
-    flow = Flow(f"{server.url}?client={client}", 4000)
+    flow = Flow(f"{server.url}?client={client}")
 
     async def kill() -> None:
         server.kill()
         await server.restart_async()
 
-    await flow.run((1500, kill))
+    await flow.run((COUNT // 3, kill))
     flow.account(faults=1)
 
 
-async def test_rabbitmq_is_killed_in_mid_flow(start_private: Start) -> None:
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_rabbitmq_is_killed_in_mid_flow(start_private: Start, client: str) -> None:
     server = start_private("rabbitmq")
-    flow = Flow(server.url_of("stomp"), 3000)
+    flow = Flow(f"{server.url_of('stomp')}?client={client}")
 
     async def kill() -> None:
         await written(server)
         server.kill()
         await server.restart_async()
 
-    await flow.run((1000, kill))
+    await flow.run((COUNT // 3, kill))
     flow.account(faults=1)
 
 
-async def test_order_is_kept_when_the_server_is_killed(start_private: Start) -> None:
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_order_is_kept_when_the_server_is_killed(start_private: Start, client: str) -> None:
     server = start_private("activemq")
-    flow = Flow(server.url, 3000, ordered=True)
+    flow = Flow(f"{server.url}?client={client}", ordered=True)
 
     async def kill() -> None:
         server.kill()
         await server.restart_async()
 
-    await flow.run((1000, kill))
+    await flow.run((COUNT // 3, kill))
     flow.account(faults=1)
     assert flow.in_order()
 
@@ -136,7 +138,7 @@ async def _drain(url: str, source: Source) -> set[str]:
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_the_connection_is_cut_and_frozen(activemq: Handle, client: str) -> None:
     async with Proxy(activemq.url_of("stomp")) as proxy:
-        flow = Flow(f"{proxy.url}?client={client}&heartbeat=0.5", 4000)
+        flow = Flow(f"{proxy.url}?client={client}&heartbeat=0.5")
 
         async def cut() -> None:
             proxy.cut()
@@ -152,7 +154,8 @@ async def test_the_connection_is_cut_and_frozen(activemq: Handle, client: str) -
             proxy.cut()
             proxy.thaw()
 
-        await flow.run((500, cut), (1500, freeze), (2500, cut_gently), (3000, cut))
+        fifth = COUNT // 5
+        await flow.run((fifth, cut), (2 * fifth, freeze), (3 * fifth, cut_gently), (4 * fifth, cut))
         flow.account(faults=4)
 
 
@@ -163,7 +166,7 @@ async def test_the_second_host_takes_over(activemq: Handle, client: str) -> None
     async with Proxy(url) as first, Proxy(url) as second:
         second.refuse()
         places = f"127.0.0.1:{first.port},127.0.0.1:{second.port}"
-        flow = Flow(f"{urlsplit(url).scheme}://{places}/?client={client}", 3000, ordered=True)
+        flow = Flow(f"{urlsplit(url).scheme}://{places}/?client={client}", ordered=True)
 
         async def over_and_back() -> None:
             closing, opening = (first, second) if first.connections else (second, first)
@@ -171,18 +174,21 @@ async def test_the_second_host_takes_over(activemq: Handle, client: str) -> None
             closing.cut()
             await opening.accept()
 
-        await flow.run((800, over_and_back), (2000, over_and_back))
+        await flow.run((COUNT // 3, over_and_back), (COUNT * 2 // 3, over_and_back))
         flow.account(faults=2)
         assert flow.in_order()
         assert first.accepted
         assert second.accepted
 
 
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("server", ["activemq", "rabbitmq"])
-async def test_a_consumer_is_killed_with_messages_in_hand(request: pytest.FixtureRequest, server: str) -> None:
+async def test_a_consumer_is_killed_with_messages_in_hand(
+    request: pytest.FixtureRequest, server: str, client: str
+) -> None:
     handle: Handle = request.getfixturevalue(server)
-    url = handle.url_of("stomp")
-    flow = Flow(url, 2000)
+    url = f"{handle.url_of('stomp')}?client={client}"
+    flow = Flow(url)
     worker = await asyncio.create_subprocess_exec(
         sys.executable,
         Path(__file__).with_name("worker.py"),
@@ -192,24 +198,25 @@ async def test_a_consumer_is_killed_with_messages_in_hand(request: pytest.Fixtur
     )
     assert worker.stdout is not None
     assert await worker.stdout.readline() == b"ready\n"
-    async with asyncio.timeout(40), flow.publisher:
+    async with asyncio.timeout(SPAN), flow.publisher:
         await flow.publish()
-        killed = {int(await worker.stdout.readline()) for _ in range(300)}
+        killed = {int(await worker.stdout.readline()) for _ in range(COUNT // 10)}
         worker.send_signal(signal.SIGKILL)
         killed |= {int(line) for line in (await worker.stdout.read()).split()}
         await worker.wait()
         async with flow.consumer.consuming():
-            everything = {item.number for item in flow.items}
-            while killed | set(flow.seen) != everything:
-                await flow.until(len(set(flow.seen)) + 1)
-    again = killed & set(flow.seen)
+            missing = {item.number for item in flow.items} - killed
+            await flow.wait(lambda: missing <= flow.distinct)
+    again = killed & flow.distinct
     assert len(again) <= 2 * PREFETCH, "more came again than could be on their way"
-    assert len(flow.seen) == len(set(flow.seen))
+    assert len(flow.seen) == len(flow.distinct)
 
 
-async def test_a_slow_consumer_holds_no_more_than_its_prefetch(activemq: Handle) -> None:
-    flow = Flow(activemq.url_of("stomp"), 1000)
-    slow = a_bus(activemq.url_of("stomp"), flow.publisher.settings.prefix)
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_a_slow_consumer_holds_no_more_than_its_prefetch(activemq: Handle, client: str) -> None:
+    url = f"{activemq.url_of('stomp')}?client={client}"
+    flow = Flow(url)
+    slow = a_bus(url, flow.publisher.settings.prefix)
     started, go = [], asyncio.Event()
 
     async def handle(item: Item) -> None:
@@ -218,10 +225,10 @@ async def test_a_slow_consumer_holds_no_more_than_its_prefetch(activemq: Handle)
         await flow.handle(item)
 
     slow.subscriber(flow.topic, group="g", limits=Limits(prefetch=10, concurrency=4))(handle)
-    async with asyncio.timeout(40), slow.consuming(), flow.publisher, flow.consumer.consuming():
+    async with asyncio.timeout(SPAN), slow.consuming(), flow.publisher, flow.consumer.consuming():
         await flow.publish()
-        await flow.until(990)  # all but what the slow one holds
+        await flow.until(COUNT - 10)  # all but what the slow one holds
         assert len(started) <= 4
         go.set()
-        await flow.until(1000)
-    assert sorted(flow.seen) == list(range(1000))
+        await flow.until(COUNT)
+    assert sorted(flow.seen) == list(range(COUNT))
