@@ -86,9 +86,10 @@ class Conversation:
         for place, frame in enumerate(batch):
             if line.held:
                 await line.writable()
-            if self._is_closed():  # it may have died while this waited
-                outcomes.settle(place, Disconnected(f"not sent: {self.closed}"))
-                continue
+                if self.closed is not None:  # it died while this waited
+                    for left in range(place, len(batch)):
+                        outcomes.settle(left, Disconnected(f"not sent: {self.closed}"))
+                    return
             receipt = expect(outcomes, place)
             try:
                 line.write(line.encode(frame, "receipt", receipt))
@@ -103,10 +104,9 @@ class Conversation:
         while start < len(batch):
             if self._line.held:
                 await self._line.writable()
-            if self._is_closed():
-                left = len(batch) - start
-                results[start:] = [Disconnected(f"not sent: {self.closed}")] * left
-                break
+                if self.closed is not None:
+                    results[start:] = [Disconnected(f"not sent: {self.closed}")] * (len(batch) - start)
+                    break
             outcomes, places, start = self._send_transaction(batch, start, results)
             sent.append((outcomes, places))
         for outcomes, places in sent:
@@ -139,9 +139,6 @@ class Conversation:
         parts.append(encode(commit, "receipt", self._receipts.expect(outcomes)))
         self._line.write(b"".join(parts))
         return outcomes, places, place + 1
-
-    def _is_closed(self) -> bool:
-        return self.closed is not None
 
     # -- consuming
 

@@ -17,7 +17,7 @@ from msgbus.clock import Clock, TimerHandle
 from msgbus.errors import BusError, Disconnected, Refused
 
 _FEW = 4096  # bytes
-_QUICK = getattr(socket, "TCP_QUICKACK", None)
+_QUICK: int = getattr(socket, "TCP_QUICKACK", 0)
 """ActiveMQ leaves Nagle's algorithm on: after a small frame it waits for the acknowledgement of TCP, which Linux would
 delay by 40 ms where nothing is to be sent."""
 
@@ -34,7 +34,7 @@ class LeanLine(GatheredWrites):
         self._answer: asyncio.Future[Frame] = self.loop.create_future()
         self._decoder = Decoder(body=max(target.options.max_bytes * 2, 1 << 24))
         self._speak("1.0")
-        self._socket: socket.socket | None = None
+        self._late: socket.socket | None = None
         self._lost = False
         self._heard = False
         self._silent = 0
@@ -65,6 +65,8 @@ class LeanLine(GatheredWrites):
         connected = (await self._answer).headers
         self._speak(connected.get("version", "1.0"))
         self._begin_beats(beat, connected.get("heart-beat", "0,0"))
+        if _QUICK and self.transport is not None and "ActiveMQ" in connected.get("server", ""):
+            self._late = self.transport.get_extra_info("socket")
         return connected
 
     def _speak(self, version: str) -> None:
@@ -89,15 +91,14 @@ class LeanLine(GatheredWrites):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is there."""
         self.begin(cast(asyncio.Transport, transport))
-        self._socket = transport.get_extra_info("socket")
 
     def data_received(self, data: bytes) -> None:
         """Hand out what came."""
         self._heard = True
         if self._lost:
             return
-        if len(data) < _FEW and self._socket is not None and _QUICK is not None:
-            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK, 1)  # it holds for a moment only
+        if self._late is not None and len(data) < _FEW:
+            self._late.setsockopt(socket.IPPROTO_TCP, _QUICK, 1)  # it holds for a moment only
         try:
             frames = self._decoder.feed(data)
         except FrameError as error:
