@@ -22,12 +22,13 @@ from msgbus import Bus, Limits, Message, Retry, Topic
 
 
 class Item(BaseModel):
-    """`flaky`: how many attempts fail."""
+    """`flaky`: how many attempts fail. `poison`: all of them. `kills`: its handler ends the process."""
 
     n: int
     key: str
     flaky: int = 0
     poison: bool = False
+    kills: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class Work:
     concurrency: int = 32
     prefetch: int = 200
     attempts: int = 3
+    deliveries: int | None = None
     skew: float = 0.0
 
 
@@ -66,12 +68,14 @@ def bus_of(work: Work) -> Bus:
     """Its handler fails as the items ask for."""
     bus = Bus()
     limits = Limits(concurrency=work.concurrency, prefetch=work.prefetch)
-    retry = Retry(attempts=work.attempts, first_delay=0.05, jitter=0.0)
+    retry = Retry(attempts=work.attempts, first_delay=0.05, jitter=0.0, max_deliveries=work.deliveries)
 
     @bus.subscriber(topic_of(work), group="g", retry=retry, limits=limits)
     async def handle(message: Message[Item]) -> None:
         say("begin", message)
         item = message.payload
+        if item.kills:
+            os._exit(9)
         try:
             await asyncio.sleep(work.pause)
         except asyncio.CancelledError:

@@ -1,6 +1,7 @@
 """What one worker settles, the next one does not see again; what it did not, the next one does. Whatever happened."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -12,7 +13,7 @@ from msgbus.brokers.kinesis.aggregation import UserRecord, encode
 from msgbus.brokers.kinesis.batching import CHECKED
 from msgbus.brokers.kinesis.hashing import HIGHEST, hash_of
 from msgbus.brokers.kinesis.holding import Holding
-from msgbus.brokers.kinesis.rows import TRIM_HORIZON, Open, Progress, Row
+from msgbus.brokers.kinesis.rows import SUSPECTS, TRIM_HORIZON, Open, Progress, Row
 from msgbus.brokers.kinesis.sending import GROUP_TAG
 from msgbus.message import Delivery, Source
 
@@ -226,3 +227,84 @@ def test_lag_is_of_the_oldest_that_is_not_settled_or_of_the_last_read() -> None:
     assert holding.lag(50.0) == 25.0
     settle(holding, holding.take(1)[0])
     assert holding.lag(50.0) == 25.0
+
+
+def test_a_crash_is_counted_until_the_checkpoint_moves_and_the_second_one_makes_suspects() -> None:
+    row = ROW.taken("a")
+    assert (row.crashes, row.suspects) == (0, 0)
+    row = row.taken("b", forced=True)
+    assert (row.crashes, row.suspects) == (1, 0)
+    holding = Holding(SOURCE, row, 1000)
+    holding.load([record(1)])
+    settle(holding, holding.take(1)[0])
+    assert holding.advanced(row, whole=False).crashes == 0
+    row = row.given().taken("c")  # nobody died
+    assert (row.crashes, row.suspects) == (1, 0)
+    row = row.taken("d", forced=True)
+    assert (row.crashes, row.suspects) == (2, SUSPECTS)
+    for left in range(SUSPECTS - 1, 0, -1):
+        row = row.tried()
+        assert (row.crashes, row.suspects) == (2, left)
+    assert row.taken("e", forced=True).suspects == SUSPECTS  # in the midst of a trial: it begins anew
+    row = row.tried()
+    assert (row.crashes, row.suspects) == (0, 0)
+
+
+def test_after_a_crash_little_is_out_that_the_row_does_not_know() -> None:
+    holding = Holding(SOURCE, ROW.taken("b", forced=True), 1000)
+    holding.load([record(each, key=f"k{each}") for each in range(1, 500)])
+    out = holding.take(1000)
+    assert len(out) == SUSPECTS // 2
+    for delivery in out[1:]:  # the first one fails and waits: it must not stop the others
+        settle(holding, delivery)
+    assert not holding.waits
+    holding.row = holding.advanced(holding.row, whole=False).changed()
+    assert holding.waits
+    assert len(holding.take(1000)) == SUSPECTS // 2 - 1
+    settle(holding, out[0])
+    holding.row = holding.advanced(holding.row, whole=False).changed()  # the checkpoint moves
+    assert len(holding.take(1000)) == 499 - SUSPECTS + 1
+
+
+def drawn(holding: Holding) -> Delivery:
+    suspect = holding.draw()
+    assert suspect is not None
+    return suspect
+
+
+def test_a_suspect_is_in_the_row_before_it_is_handed_out() -> None:
+    row = replace(ROW, suspects=SUSPECTS)
+    for deliveries in (1, 2, 3):
+        holding = Holding(SOURCE, row, 1000)
+        holding.load(after([record(each) for each in (1, 2)], row))
+        assert holding.take(10) == []
+        suspect = drawn(holding)
+        assert suspect.deliveries == deliveries
+        assert holding.take(10) == []
+        row = holding.advanced(row, whole=True).tried()  # and here its process dies
+        holding.hand_out(suspect)
+        assert holding.take(10) == [suspect]
+    holding.row = row
+    settle(holding, suspect)
+    row = holding.advanced(row, whole=False).changed()
+    other = Holding(SOURCE, row, 1000)
+    other.load(after([record(each) for each in (1, 2)], row))
+    innocent = drawn(other)
+    assert (innocent.raw["SequenceNumber"], innocent.deliveries) == ("2", 1)
+    other.forgive()  # it ends in order before the handler had it
+    assert Progress.from_text(other.advanced(row, whole=True).progress).open[("2", 0)].deliveries == 0
+
+
+def test_what_is_in_hand_at_the_end_counts_and_what_was_given_back_does_not() -> None:
+    holding = Holding(SOURCE, ROW, 1000)
+    holding.load([record(1), record(2)])
+    first, second = holding.take(2)
+    second.token.out = False  # released
+    counts = Progress.from_text(holding.advanced(ROW, whole=False).progress).open
+    assert [each.deliveries for each in counts.values()] == [0, 0]  # as long as it lives
+    row = holding.advanced(ROW, whole=True)
+    again = Holding(SOURCE, row, 1000)
+    again.load(after([record(1), record(2)], row))
+    assert again.counts
+    assert [delivery.deliveries for delivery in again.take(2)] == [2, 1]
+    assert first.deliveries == 1

@@ -36,6 +36,8 @@ FULL = Row(
     last=HIGHEST,
     switches=2,
     progress='{"last":["9",0],"open":[]}',
+    crashes=1,
+    suspects=99,
 )
 PLAIN = Row(shard="s")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from msgbus.broker import Backlog, Difference, Mode, Part
+from msgbus.broker import Backlog, Difference, Mode, Part, QueueSpec
 from msgbus.brokers.aws import AwsClient
 from msgbus.brokers.kinesis.balance import restarted
 from msgbus.brokers.kinesis.failures import Failures
@@ -18,7 +18,7 @@ from msgbus.brokers.kinesis.stream import list_shards, server_time
 from msgbus.brokers.kinesis.topology import Topology
 from msgbus.clock import Clock
 from msgbus.errors import Refused, Unavailable
-from msgbus.message import Source, Start
+from msgbus.message import Address, Source, Start
 
 _TRIES = 10  # of setting back a lease that somebody renews meanwhile
 _MOST = 10_000  # records of a read
@@ -40,7 +40,7 @@ class ShardLag:
 
 
 class KinesisAdmin:
-    """Topology and operations."""
+    """Topology and operations. `caps`: how often a message of a group may be delivered, as it was declared."""
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class KinesisAdmin:
         failures_of: Callable[[Source], Failures],
     ) -> None:
         self.topology = topology
+        self.caps: dict[Address, int] = {}
         self._client = client
         self._clock = clock
         self._store_of = store_of
@@ -59,6 +60,9 @@ class KinesisAdmin:
     async def ensure(self, topology: Sequence[Part], mode: Mode) -> Sequence[Difference]:
         """Part by part, in their order."""
         differences: list[Difference] = []
+        for part in topology:
+            if isinstance(part, QueueSpec) and part.max_deliveries is not None:
+                self.caps[part.source.address] = part.max_deliveries
         if mode != "trust":
             for part in topology:
                 differences += await self.topology.ensure(part, mode)
@@ -132,7 +136,14 @@ class KinesisAdmin:
                     return
                 continue
             new = current.changed(
-                owner="", giver="", checkpoint=wanted.checkpoint, sub=wanted.sub, at=wanted.at, progress=""
+                owner="",
+                giver="",
+                checkpoint=wanted.checkpoint,
+                sub=wanted.sub,
+                at=wanted.at,
+                progress="",
+                crashes=0,
+                suspects=0,
             )
             if await store.swap(current, new):
                 return

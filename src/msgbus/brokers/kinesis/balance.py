@@ -117,7 +117,15 @@ def restarted(shards: Sequence[Shard], rows: Mapping[str, Row], start: Start, no
     fresh = {row.shard: row for row in first_rows(shards, start, now)}
     begun = [
         rows[shard].changed(
-            owner="", giver="", checkpoint=row.checkpoint, sub=row.sub, at=row.at, progress="", children=()
+            owner="",
+            giver="",
+            checkpoint=row.checkpoint,
+            sub=row.sub,
+            at=row.at,
+            progress="",
+            children=(),
+            crashes=0,
+            suspects=0,
         )
         if shard in rows
         else row

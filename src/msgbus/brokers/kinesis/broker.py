@@ -97,6 +97,7 @@ class KinesisBroker:
             order="key",
             settle_batch=1000,
             dead_letters=options.failure == "sqs" or ":sqs:" in options.failure,
+            counts_deliveries=True,
             release_counts=False,
             fanout=True,
             replay=True,
@@ -123,7 +124,9 @@ class KinesisBroker:
                 yield letters
             return
         store = await self._ready(client, source)
-        receiver = KinesisReceiver(source, self._failures(source), self._clock, prefetch)
+        receiver = KinesisReceiver(
+            source, self._failures(source), self._clock, prefetch, self._admin.caps.get(source.address)
+        )
         receiver.group = Group(
             source,
             store,
@@ -134,6 +137,7 @@ class KinesisBroker:
             receiver,
             prefetch,
         )
+        receiver.group.tries = source.address in self._admin.caps
         self._receivers.add(receiver)
         receiver.group.start()
         try:

@@ -12,6 +12,7 @@ from msgbus import headers as h
 from msgbus.broker import Difference, Mode
 from msgbus.brokers.aws import AwsClient, native_code, translate_any
 from msgbus.brokers.aws.codes import MISSING
+from msgbus.brokers.kinesis.holding import envelope_headers
 from msgbus.brokers.kinesis.options import KinesisOptions
 from msgbus.brokers.sqs.names import dead_name, dead_source, queue_name, split_arn
 from msgbus.errors import BusError, Refused
@@ -53,7 +54,7 @@ class Letter:
             "kinesis-key": raw["PartitionKey"],
         }
         reason = {h.DEAD_REASON: settlement.reason}
-        headers = {**delivery.headers, **position, **reason, **(settlement.headers or {})}
+        headers = {**delivery.headers, **envelope_headers(delivery), **position, **reason, **(settlement.headers or {})}
         return cls(headers, delivery.body, f"{shard}/{raw['SequenceNumber']}-{sub}")
 
     def text(self) -> tuple[str, dict[str, str]]:

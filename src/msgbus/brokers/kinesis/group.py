@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from msgbus.brokers.kinesis.balance import Observer, decide, forgettable, missing_rows
 from msgbus.brokers.kinesis.hashing import Shard
@@ -30,6 +31,9 @@ log = logging.getLogger("msgbus.kinesis")
 _CANCELLED = 0.05  # of a lease: time for cancelled handlers to end before their shard is given
 _SHARE = 8  # the part of what may be in hand that one key may have
 _LAST_WRITES = 5.0  # seconds that the last checkpoints may take
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+"""Whose turn it is to hand out a record that may kill this process."""
 
 ListShards = Callable[[], Coroutine[Any, Any, Sequence[Shard]]]
 
@@ -66,10 +70,14 @@ class _Work:
     reading: asyncio.Task[None]
     keeping: asyncio.Task[None]
     settled: asyncio.Event
+    trial: asyncio.Task[None] | None = None
 
 
 class Group:
-    """Runs from `start` to `close`. `holdings`: the shards that are ours now, in no order."""
+    """Runs from `start` to `close`. `work`: the shards that are ours now, in no order.
+
+    `tries`: whether a record may be suspected of killing its process; where there is no cap, nothing follows from it.
+    """
 
     def __init__(
         self,
@@ -84,6 +92,7 @@ class Group:
     ) -> None:
         self.me = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
         self.work: dict[str, _Work] = {}
+        self.tries = True
         self._source = source
         self._store = store
         self._list_shards = shards
@@ -122,6 +131,8 @@ class Group:
             await asyncio.wait(tasks)
         works = list(self.work.values())
         self.work.clear()
+        for work in works:
+            work.holding.forgive()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WRITES):
                 await asyncio.gather(*(self._let_go(work, Row.given) for work in works))
@@ -188,7 +199,7 @@ class Group:
         decision = decide(list(rows.values()), self.me, expired, self._spread)
         for row in decision.take:
             if row.shard not in self.work and not self._stopping:
-                await self._take(row)
+                await self._take(row, forced=self.tries and bool(row.owner))
         for row in decision.ask:
             promised |= await self._store.swap(row, row.asked_for(self.me))
         return promised
@@ -225,9 +236,9 @@ class Group:
 
     # -- one shard
 
-    async def _take(self, row: Row) -> None:
+    async def _take(self, row: Row, *, forced: bool = False) -> None:
         began = self._clock.now()
-        mine = row.taken(self.me)
+        mine = row.taken(self.me, forced=forced)
         if await self._store.swap(row, mine):
             self._begin(mine, began)
 
@@ -243,6 +254,7 @@ class Group:
             pause=options.checkpoint,
             since=began,
             lost=self._lost,
+            came=self._hooks.came,
         )
         room = Room(holding, 2 * self._prefetch)
         work = _Work(
@@ -250,6 +262,51 @@ class Group:
         )
         self.work[row.shard] = work
         log.info("%s: %s is ours from %s", self._source, row.shard, row.checkpoint)
+        if row.suspects:
+            log.warning("%s: %s: its holders died here; records are handed out one by one", self._source, row.shard)
+
+    def try_suspect(self, holding: Holding) -> None:
+        """See to it that the next suspect is handed out."""
+        work = self.work.get(holding.row.shard)
+        if work is not None and work.trial is None and not self._stopping:
+            work.trial = self._spawn(self._try(work))
+            work.trial.add_done_callback(lambda _: self._tried(work))
+
+    def _tried(self, work: _Work) -> None:
+        work.trial = None
+        self._hooks.came()
+
+    async def _try(self, work: _Work) -> None:
+        """One record that the row counts as delivered before a handler sees it: so a killer is known afterwards.
+
+        No second one begins in this process before it is settled, or has lived for as long as a lease.
+        """
+        holding = work.holding
+        async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+            suspect = None if holding.giving else holding.draw()
+            self.settled(holding)
+            if suspect is None or not await self._announce(work):
+                return
+            holding.hand_out(suspect)
+            self._hooks.came()
+            token: Token = suspect.token
+            until = self._clock.now() + self._options.lease
+            give_up = self._clock.call_later(self._options.lease, work.settled.set)
+            while not (token.done or holding.lost) and self._clock.now() < until:
+                work.settled.clear()
+                await work.settled.wait()
+            give_up.cancel()
+
+    async def _announce(self, work: _Work) -> bool:
+        """Whether the row says it."""
+        while not work.holding.lost:
+            try:
+                if await work.keeper.write(Row.tried, whole=True):
+                    return True
+            except (Throttled, Unavailable) as error:
+                log.warning("%s: lease of %s: %s", self._source, work.holding.row.shard, error)
+                await self._clock.sleep(self._options.lease / 20)
+        return False
 
     async def _read(self, holding: Holding, room: Room) -> None:
         try:
@@ -296,15 +353,16 @@ class Group:
         holding.buffer.clear()
         give_up = self._clock.call_later(self._options.handover, work.settled.set)
         until = self._clock.now() + self._options.handover
-        while any(True for _ in holding.in_hand()) and self._clock.now() < until:
+        while any(token.out for token in holding.in_hand()) and self._clock.now() < until:
             work.settled.clear()
             await work.settled.wait()
         give_up.cancel()
-        if left := list(holding.in_hand()):
+        if left := [token for token in holding.in_hand() if token.out]:
             error = LeaseLost(f"{holding.row.shard} was asked for by another worker")
             for token in left:
                 self._hooks.lost(token, error)
             await self._clock.sleep(self._options.lease * _CANCELLED)
+        holding.forgive()
         await self._let_go(work, Row.given)
         self._drop(work)
 
@@ -334,6 +392,7 @@ class Group:
     def _drop(self, work: _Work) -> None:
         work.holding.lost = True
         work.holding.buffer.clear()
+        work.settled.set()
         work.keeper.close()
         if self.work.get(work.holding.row.shard) is work:
             del self.work[work.holding.row.shard]

@@ -12,7 +12,7 @@ from msgbus import headers as h
 from msgbus.brokers.kinesis import aggregation
 from msgbus.brokers.kinesis.batching import CHECKED
 from msgbus.brokers.kinesis.hashing import hash_of
-from msgbus.brokers.kinesis.rows import Open, Progress, Row
+from msgbus.brokers.kinesis.rows import SUSPECTS, Open, Progress, Row
 from msgbus.brokers.kinesis.sending import GROUP_TAG
 from msgbus.brokers.watermark import Watermark
 from msgbus.message import Delivery, Source
@@ -29,9 +29,12 @@ Record = MutableMapping[str, Any]
 
 
 class Token:
-    """The handle of one delivery, and its mark. `out`: it was handed out, and neither settled nor given back."""
+    """The handle of one delivery, and its mark. `out`: it was handed out, and neither settled nor given back.
 
-    __slots__ = ("delivery", "done", "holding", "out", "record")
+    `tried`: the row counts it as delivered from before it is handed out.
+    """
+
+    __slots__ = ("delivery", "done", "holding", "out", "record", "tried")
 
     def __init__(self, holding: Holding, record: Record) -> None:
         self.holding = holding
@@ -39,6 +42,7 @@ class Token:
         self.delivery: Delivery | None = None
         self.done = False
         self.out = False
+        self.tried = False
 
     @property
     def position(self) -> tuple[str, int]:
@@ -51,7 +55,8 @@ class Holding:
 
     `tail`: how many records may be handed out beyond the checkpoint before nothing more is. `share`: how many of one
     key may be in hand, so that a failing one does not fill the room of all. `ended`: the shard is closed and read to
-    its end; `children`: what came out of it. `lost`: nothing here is ours any more.
+    its end; `children`: what came out of it. `lost`: nothing here is ours any more. `counts`: something in it may have
+    been delivered before.
     """
 
     def __init__(self, source: Source, row: Row, tail: int, share: int = 1 << 62) -> None:
@@ -71,6 +76,9 @@ class Holding:
         self._parked: dict[str, deque[Token]] = {}
         self._floor = row.position
         self._resumed = Progress.from_text(row.progress)
+        self._told = row
+        self._handed = 0  # since then, or before it and not settled
+        self.counts = any(each.deliveries for each in self._resumed.open.values())
         self._skips = self._resumed.last is not None  # whether a record may be settled before it is handed out
 
     # -- what comes in
@@ -120,6 +128,8 @@ class Holding:
         again, buffer, marks, ordered = self._again, self.buffer, self.marks, self._source.ordered
         while again and len(taken) < limit:
             taken.append(again.popleft())
+        if self.row.crashes or self.row.suspects:
+            limit = min(limit, len(taken) + self._allowed())
         room = self._tail - len(marks)
         while buffer and len(taken) < limit and room > 0:
             token = Token(self, buffer.popleft())
@@ -130,7 +140,39 @@ class Holding:
                 taken.append(self._delivery(token))
         for delivery in taken:
             delivery.token.out = True
+        self._handed += len(taken)
         return taken
+
+    def _allowed(self) -> int:
+        """How many more `take` may give after a holder died: few, and suspects not at all."""
+        if self.row.suspects:
+            return 0
+        if self._told is not self.row:
+            self._told, self._handed = self.row, sum(token.out and not token.done for token in self.marks)
+        return max(0, SUSPECTS // 2 - self._handed)
+
+    def draw(self) -> Delivery | None:
+        """The next suspect, which `take` gives after `hand_out`. None: there is none now."""
+        while self.has_suspects:
+            token = Token(self, self.buffer.popleft())
+            token.done = self.is_settled(token.record)
+            self.marks.add(token)
+            if not token.done:
+                token.tried = True
+                if self._source.ordered:
+                    key = token.record["PartitionKey"]
+                    self._of_key[key] = self._of_key.get(key, 0) + 1
+                return self._delivery(token)
+        return None
+
+    def forgive(self) -> None:
+        """What is not in hand now will not have been."""
+        for token in self.in_hand():
+            token.tried &= token.out
+
+    def hand_out(self, suspect: Delivery) -> None:
+        """`take` may give it now."""
+        self._again.append(suspect)
 
     def is_settled(self, record: Record) -> bool:
         """Whether it is not for us, or was settled by who had this shard before."""
@@ -171,16 +213,18 @@ class Holding:
         data: bytes = record["Data"]
         enveloped = data.startswith(_ENVELOPE)  # then it has headers inside, and is known by having none beside
         headers: Mapping[str, str] = _NO_HEADERS if enveloped else {h.KEY: record["PartitionKey"]}
-        attempt = 1
+        attempt = deliveries = 1
         if self._resumed.open and (before := self._resumed.open.get(token.position)) is not None:
-            attempt, headers = before.attempt, _with_first_failed(before, headers, enveloped=enveloped)
+            attempt, deliveries = before.attempt, before.deliveries + 1
+            headers = _with_first_failed(before, headers, enveloped=enveloped)
         lane = record["PartitionKey"] if self._source.ordered else None
         sent_at = record.get("ApproximateArrivalTimestamp")
-        delivery = token.delivery = Delivery(data, self._source, headers, token, attempt, 1, lane, sent_at, record)
-        return delivery
+        token.delivery = Delivery(data, self._source, headers, token, attempt, deliveries, lane, sent_at, record)
+        return token.delivery
 
     def give_back(self, token: Token) -> None:
         """Unstarted: to be handed out once more, before anything else."""
+        token.tried = False
         if token.delivery is not None:
             self._again.append(token.delivery)
 
@@ -194,7 +238,16 @@ class Holding:
     @property
     def waits(self) -> bool:
         """Whether `take` would give something, or move the prefix."""
-        return bool(self._again) or (bool(self.buffer) and len(self.marks) < self._tail)
+        if self._again:
+            return True
+        if (self.row.crashes or self.row.suspects) and not self._allowed():
+            return False
+        return bool(self.buffer) and len(self.marks) < self._tail
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether `draw` may give something."""
+        return self.row.suspects > 0 and bool(self.buffer) and len(self.marks) < self._tail
 
     @property
     def is_dirty(self) -> bool:
@@ -229,16 +282,19 @@ class Holding:
         return self.marks.open()
 
     def advanced(self, row: Row, *, whole: bool) -> Row:
-        """`row` with what is settled by now. `whole`: with all that is settled beyond the checkpoint, however much."""
+        """`row` with what is settled by now. `whole`: with all that is settled beyond the checkpoint, however much.
+
+        What is in hand at a whole write counts as delivered: the lease is let go with it.
+        """
         committed = self.marks.committed
         if committed is not None and committed != row.position:
-            row = replace(row, checkpoint=committed[0], sub=committed[1], at=0.0, switches=0)
-        if whole or len(self.marks) <= _MANY:
-            row = replace(row, progress=self._progress().to_text())
+            row = replace(row, checkpoint=committed[0], sub=committed[1], at=0.0, switches=0, crashes=0)
+        if whole or row.crashes or len(self.marks) <= _MANY:
+            row = replace(row, progress=self._progress(counted=whole).to_text())
         return row
 
-    def _progress(self) -> Progress:
-        last, opened = self._seen()
+    def _progress(self, *, counted: bool) -> Progress:
+        last, opened = self._seen(counted=counted)
         before = self._resumed
         if before.last is not None and (last is None or _order(last) < _order(before.last)):
             later = {each: told for each, told in before.open.items() if last is None or _order(each) > _order(last)}
@@ -246,7 +302,7 @@ class Holding:
         self._resumed = Progress(None, before.open)  # passed; the attempts of what still waits are there
         return Progress(last, opened) if len(self.marks) else Progress()
 
-    def _seen(self) -> tuple[tuple[str, int] | None, dict[tuple[str, int], Open]]:
+    def _seen(self, *, counted: bool) -> tuple[tuple[str, int] | None, dict[tuple[str, int], Open]]:
         """How far it was handed out, and what is open up to there; as far as there is room for in a row."""
         last = self.marks.committed
         opened: dict[tuple[str, int], Open] = {}
@@ -254,9 +310,15 @@ class Holding:
             if not token.done:
                 if len(opened) == _MOST:
                     break
-                opened[token.position] = _open(token.delivery)
+                opened[token.position] = _open(token.delivery, counted=token.tried or (counted and token.out))
             last = token.position
         return last, opened
+
+
+def envelope_headers(delivery: Delivery) -> Mapping[str, str]:
+    """What must be said of an envelope that nobody has opened, where it is to have headers beside."""
+    opened = h.ID in delivery.headers or not delivery.body.startswith(_ENVELOPE)
+    return {} if opened else {h.CONTENT_TYPE: _STRUCTURED}
 
 
 def _with_first_failed(before: Open, headers: Mapping[str, str], *, enveloped: bool) -> Mapping[str, str]:
@@ -274,12 +336,13 @@ def _order(position: tuple[str, int]) -> tuple[int, int]:
     return int(position[0]), position[1]
 
 
-def _open(delivery: Delivery | None) -> Open:
-    """The core counts attempts on the delivery itself while it holds it."""
+def _open(delivery: Delivery | None, *, counted: bool) -> Open:
+    """The core counts attempts on the delivery itself while it holds it. `counted`: as delivered, also this time."""
     if delivery is None:
         return Open()
+    deliveries = delivery.deliveries if counted else delivery.deliveries - 1
     first = delivery.headers.get(h.FIRST_FAILED, "")
     try:
-        return Open(delivery.attempt, float(first or 0.0))
+        return Open(delivery.attempt, float(first or 0.0), deliveries)
     except ValueError:
-        return Open(delivery.attempt)
+        return Open(delivery.attempt, 0.0, deliveries)

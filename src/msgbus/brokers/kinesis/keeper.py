@@ -24,7 +24,8 @@ Change = Callable[[Row], Row]
 
 
 class Keeper:
-    """Writes of one lease, one at a time. `lost(holding, error)` is called once, when it is.
+    """Writes of one lease, one at a time. `lost(holding, error)` is called once, when it is; `came()` when more may be
+    handed out after a write.
 
     The lease is counted from before the last write that succeeded, on our clock; others count from after it, on
     theirs. So ours ends first, whatever the clocks say.
@@ -40,6 +41,7 @@ class Keeper:
         pause: float,
         since: float,
         lost: Callable[[Holding, BusError], None],
+        came: Callable[[], None],
     ) -> None:
         self._holding = holding
         self._store = store
@@ -47,6 +49,7 @@ class Keeper:
         self._lease = lease
         self._pause = max(pause, _PROMPT)
         self._lost = lost
+        self._came = came
         self._me = holding.row.owner
         self._written = since
         self._deadline = since + lease * (1 - SAFETY)
@@ -93,6 +96,8 @@ class Keeper:
                 if await self._store.swap(old, new):
                     self._holding.row = new
                     self._renewed(began)
+                    if old.crashes:
+                        self._came()
                     return True
                 if not await self._adopt():
                     return False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 from collections.abc import Callable, Sequence
 
 from msgbus.broker import Lag
@@ -14,6 +16,8 @@ from msgbus.errors import BusError, LeaseLost, ReceiverClosed
 from msgbus.message import Act, Delivery, Settlement, Source
 
 _ACK = Act.ACK  # looked up once: an enum's members are dear to reach before Python 3.12
+
+log = logging.getLogger("msgbus.kinesis")
 
 Result = BusError | None
 OnLost = Callable[[Delivery, Exception], None]
@@ -27,13 +31,15 @@ class KinesisReceiver:
 
     address = ""
 
-    def __init__(self, source: Source, failures: Failures, clock: Clock, prefetch: int) -> None:
+    def __init__(self, source: Source, failures: Failures, clock: Clock, prefetch: int, cap: int | None = None) -> None:
         self.on_lost: OnLost | None = None
         self.group: Group
         self._source = source
         self._failures = failures
         self._clock = clock
         self._prefetch = prefetch
+        self._cap = cap or 1 << 62  # deliveries of one record
+        self._burials: set[asyncio.Task[None]] = set()
         self._in_hand = 0
         self._turn = 0
         self._failure: BusError | None = None
@@ -69,13 +75,43 @@ class KinesisReceiver:
             if room <= 0:
                 break
             holding = works[(self._turn + place) % len(works)].holding
-            if holding.waits and not holding.giving and not self.group.is_over(holding):
-                batch += holding.take(room)
-                self.group.taken(holding)
-                if holding.is_dirty or holding.ended:
-                    self.group.settled(holding)
+            if not holding.giving and not self.group.is_over(holding):
+                batch += self._take(holding, room)
         self._in_hand += len(batch)
         return batch
+
+    def _take(self, holding: Holding, room: int) -> Sequence[Delivery]:
+        if holding.has_suspects:
+            self.group.try_suspect(holding)
+        if not holding.waits:
+            return ()
+        taken = holding.take(room)
+        self.group.taken(holding)
+        if holding.is_dirty or holding.ended:
+            self.group.settled(holding)
+        return self._without_killers(taken) if holding.counts else taken
+
+    def _without_killers(self, taken: list[Delivery]) -> list[Delivery]:
+        """What was delivered too often goes to the failure destination from here: no handler need see it."""
+        killers = [delivery for delivery in taken if delivery.deliveries > self._cap]
+        self._in_hand += len(killers)
+        for delivery in killers:
+            burial = asyncio.get_running_loop().create_task(self._bury_killer(delivery))
+            self._burials.add(burial)
+            burial.add_done_callback(self._burials.discard)
+        return [delivery for delivery in taken if delivery.deliveries <= self._cap]
+
+    async def _bury_killer(self, delivery: Delivery) -> None:
+        times = delivery.deliveries - 1
+        reason = f"delivered {times} times without being settled: it may kill its process"
+        dead = Settlement(delivery, Act.DEAD, reason=reason)
+        log.error("%s: %s is dead: %s", self._source, delivery.token.position, reason)
+        for attempt in range(1, 1_000_000):
+            (error,) = await self.settle([dead])
+            if error is None or not delivery.token.out:
+                return
+            log.warning("%s: burying what was delivered %d times: %s", self._source, times, error)
+            await self._clock.sleep(min(60.0, 0.1 * 2 ** min(attempt, 10)) * random.random())
 
     async def _come(self, wait: float) -> None:
         waiter = self._waiter = asyncio.get_running_loop().create_future()
@@ -100,6 +136,8 @@ class KinesisReceiver:
         """The last checkpoints, then every lease is free."""
         self._stopped = True
         self._wake()
+        for burial in self._burials:
+            burial.cancel()
         await self.group.close()
         self._closed = True
 
@@ -162,7 +200,7 @@ class KinesisReceiver:
         token.holding.done(token)
 
     def _release(self, token: Token) -> None:
-        token.out = False
+        token.out = token.tried = False
         self._in_hand -= 1
         if not self._stopped:
             token.holding.give_back(token)

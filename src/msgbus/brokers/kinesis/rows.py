@@ -2,7 +2,7 @@
 
 Names and meaning follow the lease table of the Kinesis Client Library ("DynamoDB metadata tables" in the developer
 guide), so that operators recognise it: `leaseKey`, `leaseOwner`, `leaseCounter`, `checkpoint` and so on. Two
-attributes are ours, and harmless to others: `msgbusAt`, `msgbusProgress`.
+attributes are ours, and harmless to others: those that begin with `msgbus`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,24 @@ TRIM_HORIZON = "TRIM_HORIZON"
 AT_TIMESTAMP = "AT_TIMESTAMP"
 LATEST = "LATEST"
 SHARD_END = "SHARD_END"
+CRASHES = 2
+"""Holders that may die at one checkpoint before it is taken for the work of a record."""
+
+SUSPECTS = 100
+"""Records that may be handed out beyond a checkpoint at which a holder died: the one that did it is among them."""
+
 _SENTINELS = frozenset((TRIM_HORIZON, AT_TIMESTAMP, LATEST, SHARD_END))
 
 
 class Open(NamedTuple):
-    """A record that was handed out and is not settled: its next attempt, and when it first failed (0: never)."""
+    """A record that was handed out and is not settled: its next attempt, and when it first failed (0: never).
+
+    `deliveries`: how often it was in the hands of a worker that ended without giving it back.
+    """
 
     attempt: int = 1
     first_failed: float = 0.0
+    deliveries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,9 @@ class Progress:
         """As the row carries it; "" where there is nothing to say."""
         if self.last is None:
             return ""
-        opened = [[sequence, sub, *each] for (sequence, sub), each in self.open.items()]
+        opened = [
+            [sequence, sub, *(each if each.deliveries else each[:2])] for (sequence, sub), each in self.open.items()
+        ]
         return json.dumps({"last": list(self.last), "open": opened}, separators=(",", ":"))
 
     @classmethod
@@ -55,7 +67,10 @@ class Progress:
             told = json.loads(text) if text else {}
             if not told:
                 return cls()
-            opened = {(str(s), int(sub)): Open(int(n), float(t)) for s, sub, n, t in told["open"]}
+            opened = {
+                (str(s), int(sub)): Open(int(n), float(t), *map(int, counted))
+                for s, sub, n, t, *counted in told["open"]
+            }
             return cls((str(told["last"][0]), int(told["last"][1])), opened)
         except (ValueError, KeyError, TypeError, IndexError):
             return cls()
@@ -67,6 +82,8 @@ class Row:
 
     `checkpoint` is a sequence number, with `sub` in an aggregate, or where to begin; `at`: the time of AT_TIMESTAMP
     in Unix seconds. `counter` grows with every write: who sees it stand still for a lease's time may take it.
+    `crashes`: how many holders died since the checkpoint moved. `suspects`: how many records are yet to be handed out
+    one by one, because such a death may have been the work of one of them.
     """
 
     shard: str
@@ -82,6 +99,8 @@ class Row:
     last: int = HIGHEST
     switches: int = 0
     progress: str = ""
+    crashes: int = 0
+    suspects: int = 0
 
     @property
     def holder(self) -> str:
@@ -102,10 +121,17 @@ class Row:
         """The next version."""
         return replace(self, counter=self.counter + 1, **changes)  # type: ignore[arg-type]
 
-    def taken(self, by: str) -> Row:
-        """By somebody who may: it is free, its holder is gone, or it was given."""
+    def taken(self, by: str, *, forced: bool = False) -> Row:
+        """By somebody who may: it is free, it was given, or (`forced`) its holder is gone."""
         switched = self.switches + (self.owner != by)
-        return self.changed(owner=by, giver="", switches=switched)
+        crashes = self.crashes + forced
+        suspects = SUSPECTS if forced and (self.suspects or crashes >= CRASHES) else self.suspects
+        return self.changed(owner=by, giver="", switches=switched, crashes=crashes, suspects=suspects)
+
+    def tried(self) -> Row:
+        """One of the suspects is about to be handed out. With the last one, all is forgotten."""
+        left = max(0, self.suspects - 1)
+        return self.changed(suspects=left, crashes=self.crashes if left else 0)
 
     def asked_for(self, by: str) -> Row:
         """Its holder is to finish and give it."""

@@ -153,6 +153,8 @@ def attributes(row: Row) -> dict[str, Mapping[str, Any] | None]:
         "endingHashKey": {"S": str(row.last)},
         "msgbusAt": {"N": f"{row.at:.3f}"} if row.at else None,
         "msgbusProgress": _text(row.progress),
+        "msgbusCrashes": {"N": str(row.crashes)} if row.crashes else None,
+        "msgbusSuspects": {"N": str(row.suspects)} if row.suspects else None,
     }
 
 
@@ -178,4 +180,6 @@ def row_of_item(item: Item) -> Row:
         last=int(said.get("endingHashKey", standard.last)),
         switches=int(said.get("ownerSwitchesSinceCheckpoint", 0)),
         progress=str(said.get("msgbusProgress", "")),
+        crashes=int(said.get("msgbusCrashes", 0)),
+        suspects=int(said.get("msgbusSuspects", 0)),
     )
