@@ -62,6 +62,7 @@ bench-sqs: $(STAMP)-bench
 bench-kinesis: $(STAMP)-bench
 	$(RUN) -m tests.servers install ministack
 	$(RUN) -m benchmarks.kinesis
+	$(RUN) -m benchmarks.kinesis.balance
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache
