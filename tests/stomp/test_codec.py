@@ -140,6 +140,18 @@ def test_receipts(receipt: str) -> None:
         assert [frame.headers["receipt-id"] for frame in frames] == [first, first]
 
 
+@given(
+    st.lists(st.integers(1, 10**9), min_size=1, max_size=12),
+    st.sampled_from(["\n", "", "\n\n", "\r\n"]),
+    st.lists(st.integers(0, 1000), max_size=6),
+)
+def test_receipts_in_a_row_between_other_frames(ids: list[int], beat: str, cuts: list[int]) -> None:
+    receipts = "".join(f"RECEIPT\nreceipt-id:{each}\n\n\0{beat}" for each in ids)
+    raw = f"MESSAGE\na:1\n\nx\0{receipts}ERROR\nreceipt-id:e\n\n\0{receipts}".encode()
+    found = [frame.headers.get("receipt-id", "") for frame in _fed(Decoder("1.2"), raw, cuts)]
+    assert found == ["", *map(str, ids), "e", *map(str, ids)]
+
+
 def test_a_body_with_nul_needs_its_length() -> None:
     first, second = Decoder("1.2").feed(b"MESSAGE\ncontent-length:3\n\na\0b\0\n\nMESSAGE\n\nc\0")
     assert (first.body, second.body) == (b"a\0b", b"c")

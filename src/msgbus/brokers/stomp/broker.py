@@ -91,9 +91,9 @@ class StompBroker:
         """The queues of these messages that are not there."""
         known, queue_of = self._catalog.known, self._dialect.queue_of
         asked = {
-            queue_of(out.address)
-            for out in batch
-            if out.address.kind == "queue" or (out.address.group and out.address.kind == "topic")
+            queue_of(address)
+            for address in {out.address for out in batch}
+            if address.kind == "queue" or (address.group and address.kind == "topic")
         }
         return list(await self._catalog.missing(self._dialect, asked - known)) if not asked <= known else []
 

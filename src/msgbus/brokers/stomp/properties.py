@@ -102,7 +102,10 @@ def write(headers: Mapping[str, str], into: dict[str, str], names: Mapping[str, 
     if not RESERVED.isdisjoint(headers):
         headers = {f"{_PREFIX}{name}" if name in RESERVED else name: value for name, value in headers.items()}
         into[_OWN] = "1"
-    into.update(zip(map(names.get, headers, headers), headers.values(), strict=True))
+    into.update(headers)
+    for name, native in names.items():
+        if name in into:
+            into[native] = into.pop(name)
 
 
 def _seconds(text: str) -> float | None:
