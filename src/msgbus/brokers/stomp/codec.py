@@ -21,9 +21,6 @@ _SERVERS = ("MESSAGE", "RECEIPT", "ERROR", "CONNECTED")
 _MOST_FORMS = 1000
 _EOL = (10, 13)
 _RECEIPT = b"RECEIPT\nreceipt-id:"
-_RECEIPTS = re.compile(rb"(?:RECEIPT\nreceipt-id:[0-9]+\n\n\0\n?)+")
-"""As they come for messages that are sent: many in a row, with numbers of ours."""
-_DIGITS = re.compile("[0-9]+")
 
 
 class FrameError(Exception):
@@ -94,9 +91,8 @@ class Decoder:
             while at < length and data[at] in _EOL:
                 at += 1
             self._need = 1
-            if data.startswith(_RECEIPT, at) and (receipts := _RECEIPTS.match(data, at)):
-                frames += [Frame("RECEIPT", {"receipt-id": each}) for each in _DIGITS.findall(receipts[0].decode())]
-                at = receipts.end()
+            if data.startswith(_RECEIPT, at) and (after := _receipt(data, at, frames)):
+                at = after
                 continue
             end, start = _ends_head(data, at)
             if end < 0 or end - at > self._head_limit:
@@ -168,6 +164,16 @@ def _unescaped(headers: dict[str, str], unescape: Callable[[str], str]) -> dict[
     if "\\" in "".join(headers):
         return {unescape(name): value for name, value in headers.items()}
     return headers
+
+
+def _receipt(data: bytes, at: int, frames: list[Frame]) -> int:
+    """The shortest RECEIPT, of which one comes for every message that is sent; 0 where it is not that."""
+    end = data.find(b"\n\n\0", at)
+    receipt = data[at + len(_RECEIPT) : end] if end >= 0 else b""
+    if not receipt.isdigit():
+        return 0
+    frames.append(Frame("RECEIPT", {"receipt-id": receipt.decode()}))
+    return end + 3
 
 
 def _ends_head(data: bytes, at: int) -> tuple[int, int]:
