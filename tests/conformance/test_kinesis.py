@@ -22,7 +22,7 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     awsenv.use(monkeypatch, tmp_path)
 
 
-URL = "kinesis://us-east-1?lease=3&poll=0.02&reads=50&rate=0&checkpoint=0.2"
+URL = "kinesis://us-east-1?lease=5&poll=0.02&reads=50&rate=0&checkpoint=0.2"
 
 
 class KinesisHarness(Harness):
