@@ -128,8 +128,13 @@ class Outlet:
         headers: Mapping[str, str] | None = None,
         delay: float = 0.0,
         options: SendOptions | None = None,
+        *,
+        checked: bool = False,
     ) -> Outgoing:
-        """Encode one payload. Raises Refused where it is of the wrong type, too large or asks what can't be done."""
+        """Encode one payload. Raises Refused where it is of the wrong type, too large or asks what can't be done.
+
+        `checked`: the headers are known to be good.
+        """
         coder, head = self._heads.get(payload.__class__) or self._lookup(payload)
         try:
             body = coder.encode(payload)
@@ -151,7 +156,7 @@ class Outlet:
             fitted[KEY] = key
         out = Outgoing(self.address, message_id, body, fitted, key)
         if headers or delay or options is not None or self._ordered or self.mandatory:
-            self._apply(out, headers, delay, options)
+            self._apply(out, headers, delay, options, checked=checked)
         if len(body) > self._near_limit:
             self._check_size(out, coder)
         return out
@@ -163,9 +168,13 @@ class Outlet:
         batch: list[Outgoing] = []
         refused: dict[int, Refused] = {}
         prepare = self.prepare
+        try:
+            self._check_headers(headers or {})
+        except Refused as error:
+            return [], {place: error for place, _ in enumerate(payloads)}
         for place, payload in enumerate(payloads):
             try:
-                batch.append(prepare(payload, None, headers))
+                batch.append(prepare(payload, None, headers, checked=True))
             except Refused as error:
                 refused[place] = error
         return batch, refused
@@ -190,11 +199,17 @@ class Outlet:
         return known | dict.fromkeys((ID, TIME, CORRELATION, KEY), "")
 
     def _apply(
-        self, out: Outgoing, headers: Mapping[str, str] | None, delay: float, options: SendOptions | None
+        self,
+        out: Outgoing,
+        headers: Mapping[str, str] | None,
+        delay: float,
+        options: SendOptions | None,
+        *,
+        checked: bool,
     ) -> None:
-        if headers:
+        if headers and not checked:
             self._check_headers(headers)
-            out.headers.update(headers)
+        out.headers.update(headers or {})
         out.lane = out.key if self._ordered else None
         out.mandatory = self.mandatory
         out.delay = delay
