@@ -240,7 +240,7 @@ async def test_a_header_that_the_envelope_needs_is_refused(scripted: OpenScripte
 async def test_headers_that_are_no_text_refuse_each_of_many(scripted: OpenScripted) -> None:
     broker = scripted()
     async with Bus("scripted://one") as bus:
-        with pytest.raises(PublishFailed, match="2 of 2 entries failed, the first: .*tenant") as failed:
+        with pytest.raises(PublishFailed, match=r"2 of 2 entries failed, the first: .*tenant") as failed:
             await bus.publish_many(ORDERS, [Order(order_id="1")] * 2, headers=cast(Mapping[str, str], {"tenant": 5}))
     assert [type(result) for result in failed.value.results] == [Refused, Refused]
     assert broker.sent == []
