@@ -164,6 +164,7 @@ class Run:
             "AWS_ENDPOINT_URL_KINESIS": self._kinesis,
             "MSGBUS_PROVISION": "create",
         }
+        self._before = dict(os.environ)
         os.environ.update({name: value for name, value in self._environment.items() if name.startswith("AWS_")})
         self.bus = Bus(self.url)
         await self.bus.__aenter__()
@@ -176,6 +177,8 @@ class Run:
         await asyncio.gather(*self._readers)
         await self.bus.__aexit__(None, None, None)
         await self.proxy.__aexit__(*exc)
+        os.environ.clear()
+        os.environ.update(self._before)
 
     @property
     def source(self) -> Source:
