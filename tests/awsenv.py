@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 SERVICES = ("SQS", "SNS", "S3", "KINESIS", "DYNAMODB", "EVENTS")
-UNSET = ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-UNSET += tuple(f"AWS_ENDPOINT_URL_{service}" for service in SERVICES)
+UNSET = (
+    *("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"),
+    *(f"AWS_ENDPOINT_URL_{service}" for service in SERVICES),
+)
 
 
 def aws_variables(folder: Path, region: str) -> dict[str, str]:
