@@ -18,7 +18,6 @@ from msgbus.errors import BusError, LeaseLost, ReceiverClosed
 from msgbus.message import Act, Delivery, Settlement, Source
 
 _BATCH = 10
-_EARLIER, _EARLIER_MOST = 0.1, 1.0  # of a lease, and seconds: ours ends before the service's, which began first
 _ACK = Act.ACK  # looked up once, and never hashed: both are dear before Python 3.12
 
 Result = BusError | None
@@ -94,7 +93,7 @@ class SqsReceiver:
         self._held = {token for token in self._held if token.ends > now}
 
     def _accept(self, messages: Sequence[Mapping[str, Any]]) -> Sequence[Delivery]:
-        ends = self._now() + self._lease - min(self._lease * _EARLIER, _EARLIER_MOST)
+        ends = self._now() + self._lease
         deliveries: list[Delivery] = []
         for message in messages:
             token = Token(self, message, ends)
