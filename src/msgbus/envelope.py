@@ -184,24 +184,34 @@ def _from_json(text: str) -> Any:
 
 def structure(out: Outgoing) -> None:
     """Put headers and body into one CloudEvents JSON object. JSON data is inlined as it is, byte for byte."""
-    kind = out.headers.get(h.CONTENT_TYPE, "")
-    if "json" in kind and _is_json(out.body):
-        structure_valid(out)
-        return
-    if kind.startswith("text/") and _is_plain(out.body):
-        data = b',"data":' + json.dumps(out.body.decode()).encode()
+    if _says_json(out) and _is_json(out.body):
+        _inline(out)
     else:
-        data = b',"data_base64":"' + base64.b64encode(out.body) + b'"'
-    _put(out, data)
+        _quote(out)
 
 
 def structure_valid(out: Outgoing) -> None:
-    """The same where JSON needs no look. Its size says where it ends, so that readers need not look for that."""
-    body = out.body
-    if "json" in out.headers.get(h.CONTENT_TYPE, ""):
-        _put(out, b'%b%d,"data":%b' % (_SIZE, len(body), body))
+    """The same where what says it is JSON needs no look."""
+    if _says_json(out):
+        _inline(out)
     else:
-        structure(out)
+        _quote(out)
+
+
+def _says_json(out: Outgoing) -> bool:
+    return "json" in out.headers.get(h.CONTENT_TYPE, "")
+
+
+def _inline(out: Outgoing) -> None:
+    """Its size says where the data ends, so that readers need not look for that."""
+    _put(out, b'%b%d,"data":%b' % (_SIZE, len(out.body), out.body))
+
+
+def _quote(out: Outgoing) -> None:
+    if out.headers.get(h.CONTENT_TYPE, "").startswith("text/") and _is_plain(out.body):
+        _put(out, b',"data":' + json.dumps(out.body.decode()).encode())
+    else:
+        _put(out, b',"data_base64":"' + base64.b64encode(out.body) + b'"')
 
 
 def _put(out: Outgoing, data: bytes) -> None:
@@ -308,18 +318,11 @@ def _split(body: bytes) -> tuple[dict[str, Any], bytes] | None:
         attributes = pydantic_core.from_json(body[: at if at >= 0 else data_at] + b"}")
         if "json" not in attributes.get("datacontenttype", "json"):
             return None
-        if size != len(data) and not _is_value(body, data):
+        if size != len(data) and not (data[:1] in _BEGINNINGS and _is_json(data)):
             return None
     except (ValueError, AttributeError, TypeError):
         return None
     return attributes, data
-
-
-def _is_value(body: bytes, data: bytes) -> bool:
-    """Whether data is one JSON value, and nothing that could be taken for text. Raises ValueError."""
-    pydantic_core.from_json(data)
-    body.decode()
-    return data[:1] in _BEGINNINGS
 
 
 def _data(members: Mapping[str, tuple[Any, str]]) -> bytes:

@@ -135,16 +135,6 @@ class KinesisAdmin:
                 if await store.add(wanted):
                     return
                 continue
-            new = current.changed(
-                owner="",
-                giver="",
-                checkpoint=wanted.checkpoint,
-                sub=wanted.sub,
-                at=wanted.at,
-                progress="",
-                crashes=0,
-                suspects=0,
-            )
-            if await store.swap(current, new):
+            if await store.swap(current, current.anew(wanted)):
                 return
         raise Unavailable(f"{source}: the lease of {wanted.shard} is written by others all the time; try again")

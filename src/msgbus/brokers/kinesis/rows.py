@@ -121,6 +121,19 @@ class Row:
         """The next version."""
         return replace(self, counter=self.counter + 1, **changes)  # type: ignore[arg-type]
 
+    def anew(self, start: Row) -> Row:
+        """Free, from where `start` stands; what was settled beyond it, and whoever died of it, is forgotten."""
+        return self.changed(
+            owner="",
+            giver="",
+            checkpoint=start.checkpoint,
+            sub=start.sub,
+            at=start.at,
+            progress="",
+            crashes=0,
+            suspects=0,
+        )
+
     def taken(self, by: str, *, forced: bool = False) -> Row:
         """By somebody who may: it is free, it was given, or (`forced`) its holder is gone."""
         switched = self.switches + (self.owner != by)

@@ -119,8 +119,7 @@ class Sender:
             try:
                 if out.native is None and not out.address.group:
                     self._check(out)
-                    key = partition_key(out.key) if out.key else out.id[:_KEY_CHARACTERS]
-                    record: Record = {"Data": out.body, "PartitionKey": key}
+                    record: Record = {"Data": out.body, "PartitionKey": _key_of(out)}
                 else:
                     record = plain(self._entry(place, out), None).record
             except Refused as error:
@@ -141,7 +140,7 @@ class Sender:
 
     def _entry(self, place: int, out: Outgoing) -> Entry:
         self._check(out)
-        record = UserRecord(partition_key(out.key) if out.key else out.id[:_KEY_CHARACTERS], out.body)
+        record = UserRecord(_key_of(out), out.body)
         if isinstance(out.native, KinesisMessage):
             record = record._replace(explicit=str(out.native.explicit_hash_key))
         if out.address.group:
@@ -269,6 +268,11 @@ def _accepted(put: Put, said: Mapping[str, Any], batch: Sequence[Outgoing], resu
         return
     for sub, entry in enumerate(put.entries):
         results[entry.place] = Receipt(batch[entry.place].id, f"{position}:{sub}")
+
+
+def _key_of(out: Outgoing) -> str:
+    """A message without a key goes anywhere."""
+    return partition_key(out.key) if out.key else out.id[:_KEY_CHARACTERS]
 
 
 def partition_key(key: str) -> str:
