@@ -10,8 +10,8 @@ from contextvars import ContextVar
 from pydantic import BaseModel
 
 from msgbus import Bus, BusError, Delivery, Message, Outgoing, Receipt, Topic
-from msgbus.middleware import Handle
-from msgbus.publish import SendNext
+from msgbus.handlers.middleware import Handle
+from msgbus.publishing.middleware import SendNext
 
 
 class Order(BaseModel):

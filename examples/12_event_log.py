@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from msgbus import Bus, Message, Topic
 from msgbus.message import Start
-from msgbus.router import Select
+from msgbus.options import Select
 
 
 class Moved(BaseModel):

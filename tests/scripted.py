@@ -15,7 +15,9 @@ from msgbus import headers as h
 from msgbus.broker import Admin, Backlog, Capabilities, Difference, Mode, Part, Status
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Refused
+from msgbus.handlers.subscription import Subscription
 from msgbus.message import Act, Delivery, Outgoing, Receipt, Settlement, Source, Start
+from msgbus.options import Lease, Options, Retry
 
 Result = Receipt | BusError
 OnSend = Callable[[Sequence[Outgoing]], Awaitable[Sequence[Result]]]
@@ -37,6 +39,20 @@ PLAIN = Capabilities(
     reply=True,
 )
 """An ordinary broker: native headers, native retries, no order and no lease."""
+
+
+async def ignore(delivery: Delivery) -> None:
+    """A handler that does nothing."""
+
+
+def subscription_on(
+    source: Source, capabilities: Capabilities = PLAIN, *, retry: Retry | None = None, lease: Lease | None = None
+) -> Subscription:
+    """A subscription of a handler that does nothing, for tests of what stands around it."""
+    options = Options.of(retry=retry, limits=None, lease=lease, batch=None)
+    return Subscription(
+        source=source, capabilities=capabilities, handle=ignore, options=options, concurrency=1, prefetch=4
+    )
 
 
 async def turns(count: int = _TURNS) -> None:

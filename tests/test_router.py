@@ -12,7 +12,7 @@ from tests.scripted import HandClock, consuming, delivery, turns
 
 from msgbus import Bus, Delivery, Depends, Limits, Message, Outgoing, RegistrationError, Router, Topic
 from msgbus import headers as h
-from msgbus.envelope import STRUCTURED
+from msgbus.envelope.structured import STRUCTURED
 from msgbus.message import Act, Address, Source
 
 BOTH = Topic[Order | Refund]("both", Order | Refund)
@@ -146,7 +146,7 @@ async def test_what_nobody_in_the_group_took_is_skipped_and_counted(clock: HandC
         broker.feed("both", refund)
         await clock.until(lambda: broker.settled)
     assert broker.acts() == [(Act.ACK, "1")]
-    assert bus.consumers[0].plan.stats.skipped == 1
+    assert bus.runners[0].subscription.stats.skipped == 1
 
 
 async def test_a_foreign_event_finds_the_handler_of_its_type(clock: HandClock, scripted: OpenScripted) -> None:

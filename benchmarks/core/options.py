@@ -9,9 +9,9 @@ from benchmarks.core.harness import Case
 from benchmarks.core.ours import case
 from benchmarks.core.payloads import SMALL
 from msgbus import Delivery, Limits
+from msgbus.handlers.middleware import Handle
 from msgbus.message import Outgoing
-from msgbus.middleware import Handle
-from msgbus.publish import SendNext
+from msgbus.publishing.middleware import SendNext
 
 
 async def around_handler(delivery: Delivery, handle: Handle) -> None:

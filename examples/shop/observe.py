@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from msgbus import BusError, Delivery, Outgoing, Receipt
-from msgbus.middleware import Handle
-from msgbus.publish import SendNext
+from msgbus.handlers.middleware import Handle
+from msgbus.publishing.middleware import SendNext
 
 
 class Observer(Protocol):

@@ -5,9 +5,10 @@ Importing this loads no broker client and no optional package.
 
 from fast_depends import Depends
 
-from msgbus.bus import Bus, Health
+from msgbus.bus import Bus
 from msgbus.codecs.json import Json
 from msgbus.config import Settings
+from msgbus.consuming.health import Health
 from msgbus.errors import (
     BusError,
     ConfigError,
@@ -25,11 +26,11 @@ from msgbus.errors import (
     Timeout,
     Unavailable,
 )
+from msgbus.handlers.middleware import ConsumeMiddleware, Handle
 from msgbus.message import Delivery, Message, Outgoing, Receipt, Start
-from msgbus.middleware import ConsumeMiddleware, Handle
-from msgbus.options import Batch, Breaker, Failed, Lease, Limits, Retry
-from msgbus.publish import PublishMiddleware, SendNext, SendOptions
-from msgbus.router import Router, Select
+from msgbus.options import Batch, Breaker, Failed, Lease, Limits, Retry, Select, SendOptions
+from msgbus.publishing.middleware import PublishMiddleware, SendNext
+from msgbus.router import Router
 from msgbus.topic import Queue, Rpc, Topic
 
 __all__ = [

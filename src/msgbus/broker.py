@@ -205,6 +205,10 @@ class MovesLetters(Protocol):
         ...
 
 
+Result = Receipt | BusError
+"""What became of one entry of a `send`."""
+
+
 class Broker(Protocol):
     """The data plane of one server."""
 
@@ -233,7 +237,7 @@ class Broker(Protocol):
         """Health of the connection now."""
         ...
 
-    async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
+    async def send(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
         """Send a batch that keeps to `send_batch` and `send_bytes`: one result per entry, in order.
 
         Raises only Disconnected, for all entries at once.

@@ -3,56 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from fast_depends import Provider
 
-from msgbus.broker import Difference, Lag, Part, TopicSpec
-from msgbus.brokers import open_broker, shown
-from msgbus.claim import BodyStore, fetching, fetching_batch
+from msgbus.calling import Call
 from msgbus.clock import Alarms, Clock, SystemClock
 from msgbus.config import Settings, load_settings
-from msgbus.consume import Consumer
-from msgbus.deadline import Deadline
-from msgbus.dispatch import decoder
-from msgbus.errors import BusError, ConfigError
-from msgbus.ids import Stamps
-from msgbus.link import Link
-from msgbus.message import Address, Receipt, Source
-from msgbus.middleware import ConsumeMiddleware, compose, compose_batch
-from msgbus.options import OnDead
-from msgbus.plan import Plan
-from msgbus.planning import check, group_by_place, plan_of, source_of, topology_of
-from msgbus.publish import Outlet, Payloads, PublishMiddleware, SendOptions
-from msgbus.reply import Call, Inbox, Responder
-from msgbus.router import Registration, Router
+from msgbus.consuming.health import Health, health_of
+from msgbus.consuming.runner import Runner
+from msgbus.envelope.claim import BodyStore
+from msgbus.errors import BusError
+from msgbus.handlers.middleware import ConsumeMiddleware
+from msgbus.handlers.registration import Registration
+from msgbus.message import Outgoing, Receipt, Source
+from msgbus.options import OnDead, SendOptions
+from msgbus.publishing.deadline import Deadline
+from msgbus.publishing.link import Link
+from msgbus.publishing.middleware import PublishMiddleware
+from msgbus.publishing.outlet import Outlet
+from msgbus.router import Router
 from msgbus.topic import Queue, Rpc, Topic
+from msgbus.wiring import Equipment, Wiring, sources_of
 
 T = TypeVar("T")
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 
-log = logging.getLogger("msgbus.bus")
-
 Lifespan = Callable[["Bus"], AbstractAsyncContextManager[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """`live`: nothing has died. `ready`: it can publish and, when consuming, receive. `problems` says what is wrong.
-
-    `lags`: how late each subscription is with each shard that this process reads, where the broker is a log.
-    """
-
-    live: bool
-    ready: bool
-    problems: tuple[str, ...] = ()
-    lags: tuple[Lag, ...] = ()
 
 
 class Bus(Router):
@@ -78,24 +60,25 @@ class Bus(Router):
         super().__init__()
         self.dependencies = Provider()
         self.clock = clock or SystemClock()
-        self.consumers: list[Consumer] = []
-        self.links: dict[str, Link] = {}
+        self.runners: list[Runner] = []
+        self._equipment = Equipment(
+            dependencies=self.dependencies,
+            middlewares=tuple(middlewares),
+            publish_middlewares=tuple(publish_middlewares),
+            on_dead=tuple(on_dead),
+            store=store,
+        )
         self._url = url
         self._given_settings = settings
-        self._middlewares = tuple(middlewares)
-        self._publish_middlewares = tuple(publish_middlewares)
-        self._on_dead = tuple(on_dead)
-        self._store = store
-        self._lifespan = lifespan
-        self._alarms: Alarms
-        self._stamps = Stamps(self.clock.time)
-        self._opened = 0
         self._settings: Settings | None = None
-        self._outlets: dict[object, Outlet] = {}
-        self._calls: dict[object, Call] = {}
-        self._inboxes: dict[Link, Inbox] = {}
-        self._opening: asyncio.Lock
+        self._lifespan = lifespan
+        self._users = 0
+        self._wiring: Wiring | None = None
         self._connecting: asyncio.Future[None]
+        # Of the wiring, to be found quickly at each publish:
+        self._outlets: Mapping[object, Outlet] = {}
+        self._calls: Mapping[object, Call] = {}
+        self._alarms: Alarms
         self._timeout = 30.0
 
     @property
@@ -108,32 +91,36 @@ class Bus(Router):
                 self._settings = self._settings.model_copy(update=given)
         return self._settings
 
+    @property
+    def links(self) -> Mapping[str, Link]:
+        """The connection to each broker by its URL; none while the bus is closed."""
+        return {} if self._wiring is None else self._wiring.links
+
     @contextmanager
     def exchanged(self, url: str, clock: Clock, publish: PublishMiddleware) -> Iterator[Settings]:
         """Another broker for everything and another clock, for the length of the block; yields the settings in force.
 
         `publish` becomes the innermost middleware. For tests, while the bus is closed: TestBus is built on it.
         """
-        if self._opened:
+        if self._users:
             raise BusError("the bus is open already")
-        before = (self._settings, self.clock, self._stamps, self._publish_middlewares)
+        before = (self._settings, self.clock, self._equipment)
         try:
             self._settings = self.settings.model_copy(update={"url": url, "routes": {}, "provision": "create"})
-            self.clock, self._stamps = clock, Stamps(clock.time)
-            self._publish_middlewares = (*self._publish_middlewares, publish)
+            self.clock = clock
+            publish_middlewares = (*self._equipment.publish_middlewares, publish)
+            self._equipment = replace(self._equipment, publish_middlewares=publish_middlewares)
             yield self._settings
         finally:
-            self._settings, self.clock, self._stamps, self._publish_middlewares = before
+            self._settings, self.clock, self._equipment = before
 
     # -- life
 
     async def __aenter__(self) -> Self:
         """Connect every broker that the settings name. Raises the broker's error where that fails."""
         self._timeout = self.settings.publish_timeout
-        self._opened += 1
-        if self._opened == 1:
-            self._alarms = Alarms(self.clock)
-            self._opening = asyncio.Lock()
+        self._users += 1
+        if self._users == 1:
             self._connecting = asyncio.ensure_future(self._connect())
         try:
             await asyncio.shield(self._connecting)  # whoever else opens it waits for the same
@@ -143,57 +130,49 @@ class Bus(Router):
         return self
 
     async def _connect(self) -> None:
-        urls = {self.settings.url, *self.settings.routes.values()}
-        self.links = {url: Link(open_broker(url, self.clock), shown(url), self.clock) for url in urls}
-        async with _bare_errors(), asyncio.TaskGroup() as group:
-            for link in self.links.values():
-                group.create_task(link.open(self.settings.connect_timeout))
+        self._wiring = wiring = Wiring(self.settings, self.clock, self._equipment)
+        self._outlets, self._calls, self._alarms = wiring.outlets, wiring.calls, wiring.alarms
+        async with _bare_errors():
+            await wiring.connect()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Send what was taken, then disconnect."""
-        self._opened -= 1
-        if self._opened:
+        self._users -= 1
+        if self._users:
             return
         self._connecting.cancel()
         await asyncio.wait([self._connecting])
-        open_ones: list[Inbox | Link] = [*self._inboxes.values(), *self.links.values()]
-        for closing in open_ones:
-            try:
-                await closing.close()
-            except Exception:  # the others are closed all the same
-                log.exception("closing %s failed", closing)
-        self._inboxes.clear()
-        self._outlets.clear()
-        self._calls.clear()
-        self.links = {}
+        if self._wiring is not None:
+            await self._wiring.close()
+        self._wiring, self._outlets, self._calls = None, {}, {}
 
     @asynccontextmanager
     async def consuming(self) -> AsyncIterator[Self]:
         """Connect and run the handlers for the length of the block.
 
         Leaving it stops softly: nothing new is taken, what is unstarted goes back, running handlers end, within
-        `settings.grace` seconds. A consumer that dies of something no new receiver can cure cancels the block and
-        its exception is raised here.
+        `settings.grace` seconds. A subscription that dies of something no new receiver can cure cancels the block
+        and its exception is raised here.
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self)
-            consumers = await self._consumers()
+            runners = await self._opened().runners(self.registrations)
             if self._lifespan is not None:
                 await stack.enter_async_context(self._lifespan(self))
             async with _bare_errors(), asyncio.TaskGroup() as group:
-                self.consumers = consumers
-                for consumer in consumers:
-                    group.create_task(consumer.run(), name=f"msgbus {consumer.plan.source}")
+                self.runners = runners
+                for runner in runners:
+                    group.create_task(runner.run(), name=f"msgbus {runner.subscription.source}")
                 try:
                     yield self
                 finally:
-                    await self._stop(consumers)
+                    await self._stop(runners)
 
-    async def _stop(self, consumers: Sequence[Consumer]) -> None:
+    async def _stop(self, runners: Sequence[Runner]) -> None:
         """In a task of its own, shielded: a cancelled service must still hand back what it holds."""
-        stopping = asyncio.ensure_future(asyncio.gather(*(c.stop(self.settings.grace) for c in consumers)))
+        stopping = asyncio.ensure_future(asyncio.gather(*(runner.stop(self.settings.grace) for runner in runners)))
         try:
             await asyncio.shield(stopping)
         except asyncio.CancelledError:
@@ -202,18 +181,20 @@ class Bus(Router):
 
     def health(self) -> Health:
         """What a liveness and a readiness probe should know, and metrics. May be called from any thread."""
-        dead = [f"{c.plan.source}: {c.error!r}" for c in self.consumers if c.error is not None]
-        problems = [f"{link.name}: {link.failure}" for link in self.links.values() if link.failure is not None]
-        lags: list[Lag] = []
-        for link in list(self.links.values()):
-            status = link.broker.status()
-            lags += status.lags
-            if not status.connected or status.blocked:
-                problems.append(f"{link.name}: {status.reason or 'not connected'}")
-        if not self._opened:
-            problems.append("the bus is not open")
-        live = not dead
-        return Health(live, live and not problems, (*dead, *problems), tuple(lags))
+        return health_of(tuple(self.links.values()), self.runners, is_open=self._users > 0)
+
+    def sources(self) -> list[tuple[Source, list[Registration]]]:
+        """What the decorated handlers read, with the names that the settings give."""
+        return sources_of(self.registrations, self.settings, self._equipment.store)
+
+    def link_for(self, name: str) -> Link:
+        """The link that carries a topic, queue or call. Raises BusError where the bus is not open."""
+        return self._opened().link_for(name)
+
+    def _opened(self) -> Wiring:
+        if self._wiring is None:
+            raise BusError("the bus is not open: use `async with bus:` or `async with bus.consuming():`")
+        return self._wiring
 
     # -- publishing
 
@@ -234,11 +215,8 @@ class Bus(Router):
         Timeout is raised, by default `settings.publish_timeout`; the message may have arrived all the same.
         Raises Refused where the message or the broker makes it impossible.
         """
-        outlet = self._outlets.get(topic) or await self._open_outlet(topic, Topic)
-        out = outlet.prepare(payload, key, headers, delay, options)
-        with Deadline(self._alarms, self._timeout if timeout is None else timeout, outlet.address):
-            (result,) = await outlet.send((out,))
-        return result if type(result) is Receipt and not result.unrouted else outlet.receipt(result)
+        outlet = self._outlets.get(topic) or await self._opened().outlet_for(topic, Topic)
+        return await self._confirmed(outlet, outlet.prepare(payload, key, headers, delay, options), timeout)
 
     async def publish_many(
         self,
@@ -253,7 +231,7 @@ class Bus(Router):
         One receipt per payload, in order. Raises PublishFailed with one result per payload where an entry failed
         (too large, of the wrong type, refused by the broker); the others were sent.
         """
-        outlet = self._outlets.get(topic) or await self._open_outlet(topic, (Topic, Queue))
+        outlet = self._outlets.get(topic) or await self._opened().outlet_for(topic, (Topic, Queue))
         batch, refused = outlet.prepare_many(payloads, headers)
         if not batch:
             return outlet.receipts([], refused)
@@ -273,8 +251,10 @@ class Bus(Router):
         timeout: float | None = None,
     ) -> Receipt:
         """Send to a queue, where one consumer gets it. As `publish` otherwise."""
-        outlet = self._outlets.get(queue) or await self._open_outlet(queue, Queue)
-        out = outlet.prepare(payload, key, headers, delay, options)
+        outlet = self._outlets.get(queue) or await self._opened().outlet_for(queue, Queue)
+        return await self._confirmed(outlet, outlet.prepare(payload, key, headers, delay, options), timeout)
+
+    async def _confirmed(self, outlet: Outlet, out: Outgoing, timeout: float | None) -> Receipt:
         with Deadline(self._alarms, self._timeout if timeout is None else timeout, outlet.address):
             (result,) = await outlet.send((out,))
         return result if type(result) is Receipt and not result.unrouted else outlet.receipt(result)
@@ -291,126 +271,10 @@ class Bus(Router):
         """Ask and await the reply. Raises Timeout after `timeout` seconds, RemoteError where the responder failed
         or its reply is not of the declared type, Disconnected where the reply may be lost.
         """
-        call = self._calls.get(rpc) or await self._open_call(rpc)
+        call = self._calls.get(rpc) or await self._opened().call_for(rpc)
         with Deadline(self._alarms, timeout, rpc):
             reply: Reply = await call.request(payload, timeout, key, dict(headers or {}))
         return reply
-
-    # -- wiring
-
-    def link_for(self, name: str) -> Link:
-        """The link that carries a topic, queue or call. Raises BusError where the bus is not open."""
-        if not self._opened or not self.links:
-            raise BusError("the bus is not open: use `async with bus:` or `async with bus.consuming():`")
-        return self.links[self.settings.routes.get(name, self.settings.url)]
-
-    async def _open_outlet(self, target: Topic[Any] | Queue[Any], wanted: type | tuple[type, ...]) -> Outlet:
-        if not isinstance(target, wanted):
-            raise ConfigError(f"got {target!r}: publish() takes a Topic, send() a Queue, request() an Rpc")
-        link = self.link_for(target.name)
-        async with self._opening:
-            if (known := self._outlets.get(target)) is not None:
-                return known
-            is_topic = isinstance(target, Topic)
-            name = self.settings.prefix + target.name
-            if is_topic:
-                await self._ensure(link, [TopicSpec(name, target.ordered)])
-            outlet = Outlet(
-                Address("topic" if is_topic else "queue", name),
-                Payloads.of(target.type, target.codec),
-                link,
-                self._stamps,
-                service=self.settings.service,
-                declared=target,
-                store=self._store,
-            )
-            self._outlets[target] = outlet.through(self._publish_middlewares)
-            return outlet
-
-    async def _open_call(self, rpc: Rpc[Any, Any]) -> Call:
-        if not isinstance(rpc, Rpc):
-            raise ConfigError(f"request() takes an Rpc, got {rpc!r}")
-        link = self.link_for(rpc.name)
-        if not link.broker.capabilities().reply:
-            raise ConfigError(f"{rpc!r}: {link.name} has no reply inboxes; route it with MSGBUS_ROUTES")
-        inbox = self._inboxes.get(link)
-        if inbox is None:
-            inbox = self._inboxes[link] = Inbox(link, self.clock)
-        outlet = self._reply_outlet(link, Address("queue", self.settings.prefix + rpc.name), rpc.request, rpc)
-        call = self._calls[rpc] = Call(repr(rpc), outlet, inbox, decoder(repr(rpc), rpc.reply, rpc.codec))
-        return call
-
-    def _reply_outlet(self, link: Link, address: Address, type_: Any, rpc: Rpc[Any, Any]) -> Outlet:
-        payloads = Payloads.of(type_, rpc.codec)
-        outlet = Outlet(address, payloads, link, self._stamps, service=self.settings.service, store=self._store)
-        return outlet.through(self._publish_middlewares)
-
-    async def _consumers(self) -> list[Consumer]:
-        consumers = []
-        for members in group_by_place(self.registrations):
-            link = self.link_for(members[0].target.name)
-            plan = self._plan(members, link)
-            await self._ensure(link, topology_of(plan.source, plan.policy, plan.options))
-            plan.capabilities = link.broker.capabilities(plan.source)
-            consumers.append(Consumer(plan, link, self.clock, self._alarms))
-        return consumers
-
-    def _plan(self, members: Sequence[Registration], link: Link) -> Plan:
-        source = self._source(members)
-        capabilities = link.broker.capabilities(source)
-        check(source, members[0].options, capabilities, link.name)
-        plan = plan_of(
-            members,
-            source,
-            capabilities,
-            self.clock.time,
-            self.dependencies,
-            (*_own_hook(members), *self._on_dead),
-            self.settings.concurrency,
-        )
-        if isinstance(members[0].target, Rpc):
-            self._answer(plan, members[0].target, link)
-        self._wrap(plan)
-        return plan
-
-    def _wrap(self, plan: Plan) -> None:
-        """From the inside out: the store for large bodies, then the middlewares."""
-        plan.store = self._store
-        if self._store is not None:
-            plan.handle = fetching(self._store, plan.handle)
-        plan.handle = compose(self._middlewares, plan.handle)
-        if plan.handle_batch is not None:
-            if self._store is not None:
-                plan.handle_batch = fetching_batch(self._store, plan.handle_batch)
-            plan.handle_batch = compose_batch(self._middlewares, plan.handle_batch)
-
-    def _answer(self, plan: Plan, rpc: Rpc[Any, Any], link: Link) -> None:
-        outlet = self._reply_outlet(link, Address("reply", rpc.name), rpc.reply, rpc)
-        responder = Responder(repr(rpc), plan.handle, outlet, self.clock.time)
-        plan.handle = responder.handle
-        plan.last_word = responder.answer_failure
-
-    async def _ensure(self, link: Link, topology: Sequence[Part]) -> Sequence[Difference]:
-        """Create or verify; what differs in verify mode is an error that lists it all."""
-        mode = self.settings.provision
-        differences = await link.broker.admin.ensure(topology, mode)
-        wrong = [d for d in differences if not d.made]
-        if mode == "verify" and wrong:
-            listed = "; ".join(f"{d.part}: wanted {d.wanted}, found {d.found}" for d in wrong)
-            raise ConfigError(f"{link.name} is not as declared (MSGBUS_PROVISION=verify): {listed}")
-        return differences
-
-    def sources(self) -> list[tuple[Source, list[Registration]]]:
-        """What the decorated handlers read, with the names that the settings give."""
-        return [(self._source(members), members) for members in group_by_place(self.registrations)]
-
-    def _source(self, members: Sequence[Registration]) -> Source:
-        return source_of(members, self.settings.prefix, has_store=self._store is not None)
-
-
-def _own_hook(members: Sequence[Registration]) -> tuple[OnDead, ...]:
-    hook = members[0].options.retry.on_dead
-    return (hook,) if hook is not None else ()
 
 
 @asynccontextmanager

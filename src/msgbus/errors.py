@@ -85,6 +85,14 @@ class PublishFailed(BusError):
         self.results = results
 
 
+PASSING = (Throttled, Unavailable)
+"""The connection is fine: what failed may succeed on it a little later."""
+RETRYABLE = (Disconnected, *PASSING)
+"""Sending the entry again may succeed, on a new connection where the old one is gone."""
+GONE = (Disconnected, ReceiverClosed)
+"""The receiver is dead, and with it every lease it gave: only a new one helps."""
+
+
 class RetryLater(Exception):
     """Raise it in a handler to have the message again after `delay` seconds; counts as an attempt.
 

@@ -14,14 +14,10 @@ class Lanes(Generic[T]):
     A key costs memory only while one of its items is in hand.
     """
 
-    __slots__ = ("_busy", "parked")
+    __slots__ = ("_busy",)
 
     def __init__(self) -> None:
         self._busy: dict[str, deque[T] | None] = {}
-        self.parked = 0
-
-    def __len__(self) -> int:
-        return len(self._busy)
 
     def enter(self, key: str, item: T) -> bool:
         """True: the lane was free and is now `item`'s. False: `item` waits behind others."""
@@ -32,7 +28,6 @@ class Lanes(Generic[T]):
         if queue is None:
             queue = self._busy[key] = deque()
         queue.append(item)
-        self.parked += 1
         return False
 
     def leave(self, key: str) -> T | None:
@@ -41,13 +36,11 @@ class Lanes(Generic[T]):
         if not queue:
             self._busy.pop(key, None)
             return None
-        self.parked -= 1
         return queue.popleft()
 
     def clear(self, key: str) -> list[T]:
         """Free the lane; what was parked in it, in order."""
         queue = self._busy.pop(key, None)
-        self.parked -= len(queue or ())
         return list(queue or ())
 
     def clear_all(self) -> list[T]:

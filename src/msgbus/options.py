@@ -1,12 +1,12 @@
-"""The grouped options of a subscription. Times in seconds."""
+"""The grouped options of a subscription and of a publish. Times in seconds."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgbus.errors import ConfigError, Unavailable
-from msgbus.message import Delivery
+from msgbus.message import Delivery, Start
 
 OnDead = Callable[[Delivery, Exception], Awaitable[None]]
 
@@ -52,6 +52,11 @@ class Retry:
         _check("Retry.max_age", self.max_age is None or self.max_age > 0, "more than 0 seconds")
         limit = self.max_deliveries
         _check("Retry.max_deliveries", limit is None or limit > self.attempts, "more than attempts")
+
+    @property
+    def deliveries_cap(self) -> int:
+        """`max_deliveries`, or what stands for it: enough for every attempt, and some more that were no fault."""
+        return self.max_deliveries or self.attempts * 2 + 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +135,21 @@ class Batch:
         _check("Batch.wait", self.wait >= 0, "0 or more seconds")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Select:
+    """Which messages of a topic a group gets.
+
+    `start`: where a new group begins, on brokers with replay. `where`: header -> the values let through; name the
+    headers in `Topic(filter_on=...)`. `fields`: field of the payload -> the values let through: text, whole numbers,
+    booleans, None, or members of an Enum of such. The broker filters where it can, the core what is left: what is
+    not let through is skipped, and no handler sees it.
+    """
+
+    start: Start | None = None
+    where: Mapping[str, Sequence[str]] | None = None
+    fields: Mapping[str, Sequence[object]] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
     """A batch handler returns one for each entry that failed: its index in the list, and why."""
@@ -151,3 +171,17 @@ class Options:
     def of(cls, *, retry: Retry | None, limits: Limits | None, lease: Lease | None, batch: Batch | None) -> Options:
         """Fill in the defaults."""
         return cls(retry=retry or Retry(), limits=limits or Limits(), lease=lease or Lease(), batch=batch or Batch())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendOptions:
+    """The rarer options of a publish.
+
+    `id`: the message's id instead of a new UUIDv7. `dedup_id`: what the broker's deduplication window compares,
+    the id by default. `expires_in`: seconds after which nobody wants it. `native`: the broker's own typed options.
+    """
+
+    id: str | None = None
+    dedup_id: str | None = None
+    expires_in: float | None = None
+    native: object = None

@@ -28,9 +28,9 @@ from msgbus.archive import Archived, Archiver, Format, Resender, S3Archive, cont
 from msgbus.archive.chunks import Chunks, is_within, order_of, prefixes, records_of
 from msgbus.brokers.kinesis import KinesisBroker
 from msgbus.clock import SystemClock
-from msgbus.envelope import structure
-from msgbus.link import Link
+from msgbus.envelope.structured import structure
 from msgbus.message import Address, Delivery, Outgoing, Source, Start
+from msgbus.publishing.link import Link
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Source("topic", "orders", "archive")

@@ -11,7 +11,7 @@ from tests.kinesis.conftest import Bench
 
 from msgbus import Bus, Message, Topic
 from msgbus.message import Act, Settlement, Start
-from msgbus.router import Select
+from msgbus.options import Select
 
 
 class Reading(BaseModel):

@@ -34,8 +34,8 @@ async def test_on_attributes(server: Handle, bus_on: Callable[..., Bus], aws: Aw
         for country, region in (("de", "north"), ("it", "south"), ("fr", "west")):
             await bus.publish(sales, Sale(country=country), headers={"region": region})
         assert {await handled.get(), await handled.get()} == {"it", "fr"}
-        (consumer,) = bus.consumers
-        assert consumer.plan.stats.skipped == 0  # SNS held it back
+        (consumer,) = bus.runners
+        assert consumer.subscription.stats.skipped == 0  # SNS held it back
 
 
 async def test_on_the_body(fauxqs: Handle, bus_on: Callable[..., Bus], name: str) -> None:
@@ -58,8 +58,11 @@ async def test_on_the_body(fauxqs: Handle, bus_on: Callable[..., Bus], name: str
             ],
         )
         assert await handled.get() == wanted
-        (consumer,) = bus.consumers
-        assert (consumer.plan.stats.received, consumer.plan.stats.skipped) == (1, 0)  # SNS held the others back
+        (consumer,) = bus.runners
+        assert (consumer.subscription.stats.received, consumer.subscription.stats.skipped) == (
+            1,
+            0,
+        )  # SNS held the others back
 
 
 async def test_on_both_the_core_looks_into_the_body(

@@ -21,7 +21,7 @@ from msgbus.brokers.stomp import StompBroker, StompOptions
 from msgbus.clock import SystemClock
 from msgbus.errors import Refused, Unavailable
 from msgbus.message import Act, Address, Outgoing, Receipt, Settlement, Source
-from msgbus.publish import SendOptions
+from msgbus.options import SendOptions
 
 
 class Foreign:

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from msgbus import Bus, Delivery, Depends, Failed, Health, Message, Outgoing, Queue, Receipt, Retry, Router, Rpc, Topic
-from msgbus.middleware import Handle
-from msgbus.publish import SendNext
+from msgbus.handlers.middleware import Handle
+from msgbus.publishing.middleware import SendNext
 
 
 class Base(BaseModel):

@@ -59,7 +59,7 @@ class Script:
         await self._share(0.02)
 
     def _stopped(self, running: int, seconds: float) -> None:
-        stats = [consumer.plan.stats for consumer in bus.consumers]
+        stats = [consumer.subscription.stats for consumer in bus.runners]
         stop = Stop(running, sum(s.released for s in stats), seconds)
         self._story.stop = stop
         self._story.enter(

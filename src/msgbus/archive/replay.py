@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from msgbus import headers as h
 from msgbus.archive.chunks import Archived, is_within, order_of, prefixes, records_of
 from msgbus.archive.store import ArchiveStore
-from msgbus.envelope import fitter, open_delivery
+from msgbus.envelope.fitting import fitter
+from msgbus.envelope.opening import open_delivery
 from msgbus.errors import BusError
-from msgbus.link import Link
 from msgbus.message import Address, Delivery, Outgoing, Receipt, Source
+from msgbus.publishing.link import Link
 
 _BATCH = 500
 

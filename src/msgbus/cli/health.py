@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from msgbus.bus import Health
 from msgbus.cli.output import scrub
+from msgbus.consuming.health import Health
 from msgbus.errors import ConfigError
 
 log = logging.getLogger("msgbus.health")

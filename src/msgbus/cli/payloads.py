@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from msgbus import headers as h
-from msgbus.dispatch import decoder
 from msgbus.errors import ConfigError, DecodeError
+from msgbus.handlers.decoding import decoder
 from msgbus.message import Delivery, Source
 from msgbus.topic import Queue, Topic, type_name
 

@@ -11,7 +11,7 @@ from msgbus.bus import Bus
 from msgbus.cli.output import location
 from msgbus.clock import SystemClock
 from msgbus.errors import ConfigError
-from msgbus.link import Link
+from msgbus.publishing.link import Link
 
 
 def capabilities_of(url: str) -> Capabilities | None:

@@ -12,8 +12,9 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
-from msgbus.bus import Bus, Health
+from msgbus.bus import Bus
 from msgbus.cli.health import Place, serving
+from msgbus.consuming.health import Health
 
 log = logging.getLogger("msgbus.run")
 
@@ -96,7 +97,7 @@ class Service:
     async def _consume(self) -> None:
         set_aside()
         self._running = True
-        subscriptions = len(self._bus.consumers)
+        subscriptions = len(self._bus.runners)
         log.info("consuming from %d subscriptions", subscriptions, extra={"subscriptions": subscriptions})
         await self._soft.wait()
         grace = self._bus.settings.grace if self._grace is None else self._grace
@@ -114,7 +115,7 @@ class Service:
             draining.cancel()
 
     async def _drain(self, grace: float) -> None:
-        await asyncio.gather(*(consumer.stop(grace) for consumer in self._bus.consumers))
+        await asyncio.gather(*(runner.stop(grace) for runner in self._bus.runners))
 
     def _listen(self, stack: AsyncExitStack, lifeline: int | None) -> None:
         loop = asyncio.get_running_loop()

@@ -13,9 +13,9 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from msgbus import backoff
-from msgbus.bus import Health
 from msgbus.cli.health import Place, ask, serving
 from msgbus.cli.service import SIGNALS
+from msgbus.consuming.health import Health
 
 log = logging.getLogger("msgbus.run")
 

@@ -15,10 +15,9 @@ from msgbus.cli.load import load_bus
 from msgbus.cli.output import add_row, location, say, say_json, show, table_of
 from msgbus.cli.probe import connected
 from msgbus.errors import ConfigError
+from msgbus.handlers.registration import Registration
+from msgbus.handlers.topology import topology_of
 from msgbus.message import Source
-from msgbus.planning import topology_of
-from msgbus.policy import Policy
-from msgbus.router import Registration
 from msgbus.topic import Rpc, type_name
 
 
@@ -121,7 +120,7 @@ async def _ensure(bus: Bus, mode: Mode, purpose: str) -> list[Difference]:
     for source, members in bus.sources():
         name, options = members[0].target.name, members[0].options
         url = bus.settings.routes.get(name, bus.settings.url)
-        wanted = topology_of(source, Policy(options.retry, bus.clock.time), options)
+        wanted = topology_of(source, options)
         parts.setdefault(url, (name, []))[1].extend(wanted)
     differences: list[Difference] = []
     for name, wanted in parts.values():

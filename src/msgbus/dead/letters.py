@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from msgbus import headers as h
-from msgbus.envelope import open_delivery
+from msgbus.envelope.opening import open_delivery
 from msgbus.errors import BusError, DecodeError
 from msgbus.message import Delivery
 

@@ -11,10 +11,10 @@ from msgbus import headers as h
 from msgbus.clock import Clock
 from msgbus.dead.letters import DeadLetter, Failure, Redriven
 from msgbus.dead.reading import Reading
-from msgbus.envelope import Fit
+from msgbus.envelope.fitting import Fit
 from msgbus.errors import BusError, DecodeError, Refused, Timeout
-from msgbus.link import Link
 from msgbus.message import Delivery, Outgoing, Receipt, Source
+from msgbus.publishing.link import Link
 
 PREFETCH = 1_000  # letters in hand at once
 SEARCH = 10_000  # the same while some are looked for by their ids: the others must be held, or they would come again
@@ -56,7 +56,7 @@ class Sender:
                 self.fit(out)
         try:
             async with asyncio.timeout(self.timeout):
-                return await self.link.batcher.send(batch)
+                return await self.link.send(batch)
         except TimeoutError as error:
             raise Timeout(f"{self.source}: no answer to a redrive within {self.timeout:g} s") from error
 

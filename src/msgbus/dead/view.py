@@ -12,7 +12,7 @@ from msgbus.bus import Bus
 from msgbus.dead.letters import DeadLetter, Redriven
 from msgbus.dead.reading import Reading, reading
 from msgbus.dead.redrive import PREFETCH, SEARCH, Redrive, Sender
-from msgbus.envelope import fitter
+from msgbus.envelope.fitting import fitter
 from msgbus.errors import ConfigError, Refused
 from msgbus.message import Kind, Source
 from msgbus.topic import Queue, Rpc, Topic

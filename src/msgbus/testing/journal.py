@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, overload
 
 from msgbus import headers as h
-from msgbus.dispatch import decoder
+from msgbus.handlers.decoding import decoder
 from msgbus.message import Delivery, Message, Source
 from msgbus.testing.recorder import Recorder
 from msgbus.testing.records import Attempt, Outcome, Sent

@@ -7,16 +7,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from msgbus import headers as h
-from msgbus.batch import Result
+from msgbus.broker import Result
 from msgbus.clock import Clock
-from msgbus.dispatch import Decode, decoder
+from msgbus.consuming.policy import Policy
+from msgbus.consuming.runner import Runner
+from msgbus.handlers.decoding import Decode, decoder
+from msgbus.handlers.middleware import Handle, HandleBatch
+from msgbus.handlers.registration import Registration
+from msgbus.handlers.subscription import Subscription
 from msgbus.message import Act, Delivery, Outgoing, Receipt, Settlement
-from msgbus.middleware import Handle, HandleBatch
 from msgbus.options import OnDead
-from msgbus.plan import Plan
-from msgbus.policy import Policy
-from msgbus.publish import SendNext
-from msgbus.router import Registration
+from msgbus.publishing.middleware import SendNext
 from msgbus.testing.records import RUN, Attempt, Outcome, Run, Sent
 from msgbus.topic import Rpc, Topic, type_name
 
@@ -91,15 +92,15 @@ class Recorder:
 
     # -- handling
 
-    def watch(self, plan: Plan, members: Sequence[Registration]) -> None:
+    def watch(self, runner: Runner, members: Sequence[Registration]) -> None:
         """Listen to a subscription that has not begun to receive."""
-        watched = _Members(members)
-        plan.policy = _WatchedPolicy(self, plan, watched)
-        plan.on_dead = [self._around_hook(hook) for hook in plan.on_dead]
-        if plan.handle_batch is None:
-            plan.handle = self._around(plan.handle, watched)
+        watched, subscription = _Members(members), runner.subscription
+        runner.policy = _WatchedPolicy(self, subscription, watched)
+        subscription.on_dead = [self._around_hook(hook) for hook in subscription.on_dead]
+        if subscription.handle_batch is None:
+            subscription.handle = self._around(subscription.handle, watched)
         else:
-            plan.handle_batch = self._around_batch(plan.handle_batch, watched)
+            subscription.handle_batch = self._around_batch(subscription.handle_batch, watched)
 
     def _around(self, following: Handle, members: _Members) -> Handle:
         async def handle(delivery: Delivery) -> None:
@@ -215,8 +216,8 @@ class _Members:
 class _WatchedPolicy(Policy):
     """The subscription's own policy, which tells the recorder what it decided."""
 
-    def __init__(self, recorder: Recorder, plan: Plan, members: _Members) -> None:
-        super().__init__(plan.policy.retry, recorder.clock.time, plan.capabilities.retry_delay)
+    def __init__(self, recorder: Recorder, subscription: Subscription, members: _Members) -> None:
+        super().__init__(subscription, recorder.clock.time)
         self._recorder = recorder
         self._members = members
 

@@ -8,9 +8,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from msgbus.dispatch import Decode
+from msgbus.handlers.decoding import Decode
+from msgbus.handlers.registration import Registration
 from msgbus.message import Delivery, Message, Outgoing
-from msgbus.router import Registration
 
 T_co = TypeVar("T_co", covariant=True)
 

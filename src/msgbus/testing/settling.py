@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from msgbus.brokers.memory.hub import Hub
 from msgbus.brokers.memory.queue import MemoryQueue
 from msgbus.clock import Clock
-from msgbus.consume import Consumer
+from msgbus.consuming.runner import Runner
 from msgbus.errors import Timeout
 from msgbus.testing.recorder import Recorder
 from msgbus.testing.records import RUN, Run
@@ -32,9 +32,9 @@ class Pacer:
     on the bus's clock): one that waits for something real would see its deadlines pass in no time.
     """
 
-    def __init__(self, hub: Hub, consumers: Sequence[Consumer], recorder: Recorder, clock: Clock) -> None:
+    def __init__(self, hub: Hub, runners: Sequence[Runner], recorder: Recorder, clock: Clock) -> None:
         self._hub = hub
-        self._consumers = consumers
+        self._runners = runners
         self._recorder = recorder
         self._clock = clock
         self._lingered = -1  # the recorder's version when settlements had their time
@@ -78,7 +78,7 @@ class Pacer:
         if self._lingered == self._recorder.version:
             return False
         self._lingered = self._recorder.version
-        await asyncio.sleep(max((c.plan.capabilities.settle_linger for c in self._consumers), default=0.0))
+        await asyncio.sleep(max((r.subscription.capabilities.settle_linger for r in self._runners), default=0.0))
         return True
 
     async def _calm(self, give_up: float = float("inf")) -> None:
@@ -101,8 +101,8 @@ class Pacer:
 
     def _queues(self) -> Iterator[MemoryQueue]:
         """What somebody reads: the subscriptions and the reply inboxes, not the dead letters."""
-        for consumer in self._consumers:
-            queue = self._hub.queues.get(consumer.plan.source.address)
+        for runner in self._runners:
+            queue = self._hub.queues.get(runner.subscription.source.address)
             if queue is not None:
                 yield queue
         yield from (queue for address, queue in self._hub.queues.items() if address.kind == "reply")
@@ -134,15 +134,16 @@ class Pacer:
         recorder = self._recorder
         if recorder.running or recorder.sending or recorder.hooks or recorder.asking():
             return None
-        if any(queue.in_flight for queue in self._queues()) or any(self._is_slowed(c) for c in self._consumers):
+        if any(queue.in_flight for queue in self._queues()) or any(self._is_slowed(r) for r in self._runners):
             return None
         return recorder.next_due()
 
     @staticmethod
-    def _is_slowed(consumer: Consumer) -> bool:
+    def _is_slowed(runner: Runner) -> bool:
         """By a breaker or a rate, so that a message may wait that is not delayed."""
-        plan = consumer.plan
-        return plan.options.limits.rate is not None or (plan.breaker is not None and not plan.breaker.is_closed)
+        breaker = runner.policy.breaker
+        is_limited = runner.subscription.options.limits.rate is not None
+        return is_limited or (breaker is not None and not breaker.is_closed)
 
     # -- what to say
 
@@ -150,7 +151,7 @@ class Pacer:
         """What is still pending, for whoever reads the failed test."""
         clock = f"{self._clock.now():.3f} s on the virtual clock" if self._virtual is not None else "the real clock"
         lines = [f"not settled within {patience:g} s of real time, at {clock}. Still pending:"]
-        lines += [f"  - {line}" for consumer in self._consumers for line in self._about(consumer)]
+        lines += [f"  - {line}" for runner in self._runners for line in self._about(runner)]
         if self._recorder.sending:
             lines.append(
                 f"  - {self._recorder.sending} calls of the broker's send that wait, for room or for their key"
@@ -166,8 +167,8 @@ class Pacer:
             )
         return "\n".join(lines)
 
-    def _about(self, consumer: Consumer) -> Iterator[str]:
-        source = consumer.plan.source
+    def _about(self, runner: Runner) -> Iterator[str]:
+        source = runner.subscription.source
         queue = self._hub.queues.get(source.address)
         waiting, in_hand = (queue.depth, len(queue.in_flight)) if queue is not None else (0, 0)
         attempts = [a for a in self._recorder.attempts if a.delivery.source == source]

@@ -16,10 +16,10 @@ from msgbus.brokers.memory import MemoryBroker
 from msgbus.bus import Bus
 from msgbus.clock import Clock
 from msgbus.config import Settings
-from msgbus.consume import Consumer
+from msgbus.consuming.runner import Runner
 from msgbus.errors import BusError, ConfigError
 from msgbus.message import Receipt
-from msgbus.publish import SendOptions
+from msgbus.options import SendOptions
 from msgbus.router import Router
 from msgbus.testing.journal import Journal
 from msgbus.testing.recorder import Recorder
@@ -111,24 +111,24 @@ class TestBus(Journal):
             peers.include(self._peers)
             buses.insert(0, peers)
         async with AsyncExitStack() as stack:
-            consumers: list[Consumer] = []
+            runners: list[Runner] = []
             for bus in buses:
                 await stack.enter_async_context(bus.consuming())
                 self._watch(bus)
-                consumers += bus.consumers
+                runners += bus.runners
             broker = self.bus.links[self._url].broker
             assert isinstance(broker, MemoryBroker)  # noqa: S101 - its URL says so
-            self._pacer = Pacer(broker.hub, consumers, self._recorder, self.clock)
+            self._pacer = Pacer(broker.hub, runners, self._recorder, self.clock)
             started.set_result(None)
             await self._leave.wait()
 
     def _watch(self, bus: Bus) -> None:
-        """Before the consumers' tasks have had their first turn."""
+        """before the runners' tasks have had their first turn."""
         members = {source.address: registrations for source, registrations in bus.sources()}
-        for consumer in bus.consumers:
-            if consumer.session is not None:
+        for runner in bus.runners:
+            if runner.session is not None:
                 raise BusError("TestBus: the handlers began before they could be watched")
-            self._recorder.watch(consumer.plan, members[consumer.plan.source.address])
+            self._recorder.watch(runner, members[runner.subscription.source.address])
 
     async def _let_grace_pass(self) -> None:
         """A handler does not end: let the time pass after which the bus cancels it."""

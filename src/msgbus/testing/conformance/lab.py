@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
 from msgbus import headers as h
-from msgbus.batch import Result
-from msgbus.broker import Binding, Broker, Capabilities, Part, QueueSpec, Receiver, TopicSpec
+from msgbus.broker import Binding, Broker, Capabilities, Part, QueueSpec, Receiver, Result, TopicSpec
 from msgbus.bus import Bus
 from msgbus.clock import SystemClock
 from msgbus.config import Settings
-from msgbus.envelope import fitter, opener
+from msgbus.envelope.fitting import fitter
+from msgbus.envelope.opening import opener
 from msgbus.errors import Disconnected, Throttled, Unavailable
-from msgbus.link import Link
 from msgbus.message import Act, Address, Delivery, Outgoing, Receipt, Settlement, Source
+from msgbus.publishing.link import Link
 from msgbus.testing.conformance.harness import Harness
 
 _GLANCE = 0.05  # seconds of one look at one of several receivers
@@ -116,7 +116,7 @@ class Lab:
     async def try_send(self, *outs: Outgoing) -> Sequence[Result]:
         """Send through envelope and batcher, so within the broker's limits; one result per entry."""
         async with asyncio.timeout(self.harness.patience):
-            return await self.link.batcher.send(self.fit(*outs))
+            return await self.link.send(self.fit(*outs))
 
     async def send(self, *outs: Outgoing) -> None:
         """Send; every entry must be accepted."""

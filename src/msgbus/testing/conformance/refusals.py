@@ -7,7 +7,7 @@ import pytest
 from msgbus.bus import Bus
 from msgbus.errors import ConfigError, Refused
 from msgbus.message import Start
-from msgbus.router import Select
+from msgbus.options import Select
 from msgbus.testing.conformance.base import Base
 from msgbus.testing.conformance.claims import about
 from msgbus.testing.conformance.lab import Lab

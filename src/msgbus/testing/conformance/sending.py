@@ -10,9 +10,9 @@ import time
 import pytest
 
 from msgbus import headers as h
-from msgbus.batch import wire_size
 from msgbus.errors import Disconnected, Refused
 from msgbus.message import Address, Outgoing, Receipt
+from msgbus.publishing.chunks import wire_size
 from msgbus.testing.conformance.base import Base
 from msgbus.testing.conformance.claims import about, not_claimed
 from msgbus.testing.conformance.lab import Lab, bodies, numbers

@@ -1,0 +1,217 @@
+"""Request/reply: the requester's inbox and the responder's answer."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from msgbus import backoff
+from msgbus import headers as h
+from msgbus.clock import Clock
+from msgbus.envelope.opening import Open, opener
+from msgbus.errors import BusError, DecodeError, Disconnected, Refused, RemoteError
+from msgbus.handlers.decoding import Decode
+from msgbus.message import Act, Address, Delivery, Outgoing, Settlement, Source
+from msgbus.options import SendOptions
+from msgbus.publishing.link import Link
+from msgbus.publishing.outlet import Outlet
+
+log = logging.getLogger("msgbus.reply")
+
+_PREFETCH = 1000
+_SOURCE = Source("reply", "inbox")
+
+
+class Inbox:
+    """The replies of one broker: one receiver, a table of who waits for what.
+
+    When the receiver dies all pending requests fail at once, since their replies may be lost. Late replies are
+    dropped and counted in `late`.
+    """
+
+    def __init__(self, link: Link, clock: Clock) -> None:
+        self.late = 0
+        self._link = link
+        self._clock = clock
+        self._pending: dict[str, asyncio.Future[Delivery]] = {}
+        self._address: asyncio.Future[str] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._open: Open | None = opener(link.broker.capabilities())
+
+    async def address(self) -> str:
+        """Where replies go now; opens the inbox when first asked."""
+        if self._task is None or self._task.done():
+            self._renew_address()
+            self._task = asyncio.create_task(self._run())
+        waiting = self._renew_address(only_if_none=True)
+        await asyncio.wait([waiting])  # not cancelled with one of those who wait
+        if waiting.cancelled():
+            raise Disconnected("the reply inbox is closed")
+        return waiting.result()
+
+    def _renew_address(self, *, only_if_none: bool = False) -> asyncio.Future[str]:
+        """A future for the address to come; one that somebody may be waiting for is kept."""
+        if self._address is None or (self._address.done() and not only_if_none):
+            self._address = asyncio.get_running_loop().create_future()
+        return self._address
+
+    def expect(self, correlation: str) -> asyncio.Future[Delivery]:
+        """The reply to come; `forget` it in the end."""
+        reply: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        self._pending[correlation] = reply
+        return reply
+
+    def forget(self, correlation: str) -> None:
+        """Nobody waits for it any more."""
+        self._pending.pop(correlation, None)
+
+    async def close(self) -> None:
+        """Fail what is pending."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self._address is not None:
+            self._address.cancel()
+        self._fail(Disconnected("the bus is closed"))
+
+    async def _run(self) -> None:
+        try:
+            for failures in itertools.count(1):
+                generation = self._link.generation
+                try:
+                    await self._receive()
+                except Disconnected as error:
+                    self._lost(error)
+                    await self._link.restore(generation)
+                except BusError as error:
+                    self._lost(error)
+                    if isinstance(error, Refused):
+                        raise
+                    await self._clock.sleep(backoff.delay(failures, 0.1, longest=10.0))
+        except BusError as error:
+            self._fail(error)
+            if self._address is not None and not self._address.done():
+                self._address.set_exception(error)
+
+    async def _receive(self) -> None:
+        async with self._link.broker.receiver(_SOURCE, prefetch=_PREFETCH) as receiver:
+            self._renew_address().set_result(receiver.address)
+            while True:
+                batch = await receiver.receive(_PREFETCH, 20.0)
+                if batch:
+                    self._hand_out(batch)
+                    await receiver.settle([Settlement(delivery, Act.ACK) for delivery in batch])
+
+    def _hand_out(self, batch: Sequence[Delivery]) -> None:
+        for delivery in batch:
+            try:
+                if self._open is not None:
+                    self._open(delivery)
+                reply = self._pending.get(delivery.headers.get(h.CORRELATION, ""))
+            except BusError:
+                log.warning("a reply with a damaged envelope was dropped", exc_info=True)
+                continue
+            if reply is None or reply.done():
+                self.late += 1
+            else:
+                reply.set_result(delivery)
+
+    def _lost(self, error: BusError) -> None:
+        log.warning("%s: reply inbox lost: %s", self._link.name, error)
+        self._renew_address()
+        self._fail(error)
+
+    def _fail(self, error: BusError) -> None:
+        for reply in self._pending.values():
+            if not reply.done():
+                failure = Disconnected(f"the reply inbox was lost, the reply may be too: {error}")
+                failure.__cause__ = error
+                reply.set_exception(failure)
+        self._pending.clear()
+
+
+class Call:
+    """The requester's side of one Rpc."""
+
+    def __init__(self, what: str, outlet: Outlet, inbox: Inbox, decode: Decode) -> None:
+        self.what = what
+        self.outlet = outlet
+        self._inbox = inbox
+        self._decode = decode
+
+    async def request(self, payload: Any, timeout: float, key: str | None, headers: dict[str, str]) -> Any:
+        """Send, wait, decode. The caller keeps the deadline."""
+        out = self.outlet.prepare(payload, key, headers, 0.0, SendOptions(expires_in=timeout))
+        correlation = out.headers[h.CORRELATION] = out.id
+        out.headers[h.REPLY_TO] = await self._inbox.address()
+        reply = self._inbox.expect(correlation)
+        try:
+            (result,) = await self.outlet.send((out,))
+            self.outlet.receipt(result)
+            delivery = await reply
+        finally:
+            self._inbox.forget(correlation)
+            if reply.done() and not reply.cancelled():
+                reply.exception()  # looked at, so that it is not reported as never retrieved
+        if (failed := delivery.headers.get(h.REPLY_ERROR)) is not None:
+            raise RemoteError(failed, delivery.body.decode(errors="replace"))
+        try:
+            return self._decode(delivery)
+        except DecodeError as error:  # not DecodeError: in a handler it would condemn the message being handled
+            raise RemoteError("DecodeError", f"the reply is not what {self.what} declares: {error}") from error
+
+
+class Responder:
+    """The responder's side of one Rpc: what runs for a request, and what is said when it fails for good.
+
+    `answer(delivery)` decodes the request, calls the user's function and gives its reply.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        answer: Callable[[Delivery], Awaitable[Any]],
+        outlet: Outlet,
+        time: Callable[[], float],
+    ) -> None:
+        self.expired = 0
+        self._what = what
+        self._answer = answer
+        self._outlet = outlet
+        self._time = time
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Answer a request; one that nobody waits for any more is dropped and counted."""
+        if self._is_expired(delivery):
+            self.expired += 1
+            return
+        reply = await self._answer(delivery)
+        if delivery.headers.get(h.REPLY_TO):
+            await self._send(delivery, self._outlet.prepare(reply))
+
+    async def answer_failure(self, delivery: Delivery, error: Exception) -> bool:
+        """Tell the requester the class and text of the error; False where there is nobody to tell."""
+        if not delivery.headers.get(h.REPLY_TO):
+            return False
+        log.error("%s: the request failed: %r", self._what, error, exc_info=error)
+        out = self._outlet.prepare_error(str(error))
+        out.headers[h.REPLY_ERROR] = type(error).__name__
+        await self._send(delivery, out)
+        return True
+
+    def _is_expired(self, delivery: Delivery) -> bool:
+        text = delivery.headers.get(h.EXPIRES)
+        try:
+            return text is not None and float(text) <= self._time()
+        except ValueError:
+            return False
+
+    async def _send(self, request: Delivery, out: Outgoing) -> None:
+        out.address = Address("reply", request.headers[h.REPLY_TO])
+        out.headers[h.CORRELATION] = request.headers.get(h.CORRELATION, request.headers.get(h.ID, ""))
+        (result,) = await self._outlet.send((out,))
+        if isinstance(result, BusError):
+            raise result

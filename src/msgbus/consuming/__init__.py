@@ -1,0 +1,13 @@
+"""From the broker to the settlement. In the order in which a message meets them:
+
+- `runner`: keeps one subscription open, receiver after receiver
+- `session`: one open receiver at work; starts and stops all of the following
+- `intake`: asks the receiver for as much as there is room for (`flow`: window, rate, breaker)
+- `fate`: where each delivery is between its receipt and its settlement; what waits behind others of its key
+- `workers`, `worker`, `batches`: run the handlers
+- `heartbeat`: keeps the leases meanwhile
+- `policy`: decides what becomes of a failure
+- `settler`: hands settlements to the receiver in batches, and reads each result
+- `results`: what the result of a settlement means
+- `health`: what probes and metrics should know of it all
+"""

@@ -1,0 +1,39 @@
+"""What probes and metrics should know of a bus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from msgbus.broker import Lag
+from msgbus.consuming.runner import Runner
+from msgbus.publishing.link import Link
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """`live`: nothing has died. `ready`: it can publish and, when consuming, receive. `problems` says what is wrong.
+
+    `lags`: how late each subscription is with each shard that this process reads, where the broker is a log.
+    """
+
+    live: bool
+    ready: bool
+    problems: tuple[str, ...] = ()
+    lags: tuple[Lag, ...] = ()
+
+
+def health_of(links: Sequence[Link], runners: Sequence[Runner], *, is_open: bool) -> Health:
+    """The health of a bus from that of its links and subscriptions."""
+    dead = [f"{runner.subscription.source}: {runner.error!r}" for runner in runners if runner.error is not None]
+    problems = [f"{link.name}: {link.failure}" for link in links if link.failure is not None]
+    lags: list[Lag] = []
+    for link in links:
+        status = link.broker.status()
+        lags += status.lags
+        if not status.connected or status.blocked:
+            problems.append(f"{link.name}: {status.reason or 'not connected'}")
+    if not is_open:
+        problems.append("the bus is not open")
+    live = not dead
+    return Health(live, live and not problems, (*dead, *problems), tuple(lags))

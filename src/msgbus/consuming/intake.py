@@ -1,0 +1,140 @@
+"""The poller of a session: asks the receiver for as much as there is room for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sized
+
+from msgbus import backoff
+from msgbus.broker import Receiver
+from msgbus.clock import Alarms, Clock
+from msgbus.consuming.fate import Fate
+from msgbus.consuming.flow import BreakerState, Rate, Window
+from msgbus.errors import GONE, PASSING, BusError
+from msgbus.handlers.subscription import Subscription
+
+log = logging.getLogger("msgbus.intake")
+
+_WAIT = 20.0  # seconds of one `receive`; stop() ends it earlier
+
+
+class Intake:
+    """Polls until stopped.
+
+    `fate` is told what came, and knows what is unsettled and what no worker has taken yet; `starving(True)` is told
+    when it must wait for room.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        breaker: BreakerState | None,
+        receiver: Receiver,
+        clock: Clock,
+        alarms: Alarms,
+        fate: Fate,
+        starving: Callable[[bool], None],
+    ) -> None:
+        self._subscription = subscription
+        self._breaker = breaker
+        self._receiver = receiver
+        self._clock = clock
+        self._alarms = alarms
+        self._fate = fate
+        self._in_hand: Sized = fate.in_hand
+        self._ready: Sized = fate.ready
+        self._starving = starving
+        batch = subscription.options.batch.size if subscription.handle_batch is not None else 0
+        self._window = Window(max(subscription.concurrency, 2 * batch), subscription.prefetch)
+        rate = subscription.options.limits.rate
+        self._rate = Rate(rate) if rate is not None else None
+        self._stopping = False
+        self._waiting: asyncio.Future[None] | None = None
+
+    async def run(self) -> None:
+        """Raises Disconnected or ReceiverClosed when the receiver is dead; other errors are waited out."""
+        failures = 0
+        while limit := self._room() or await self._wait_for_room():
+            try:
+                batch = await self._receiver.receive(limit, _WAIT)
+            except GONE:
+                raise
+            except BusError as error:
+                failures += 1
+                log.warning(
+                    "%s: receiving failed, trying again",
+                    self._subscription.source,
+                    extra={"attempt": failures, "error": str(error)},
+                )
+                asked = getattr(error, "retry_after", None) or 0.0
+                await self._clock.sleep(asked + backoff.delay(failures, 0.1, longest=10.0))
+                continue
+            failures = 0
+            if not batch:
+                continue
+            if self._rate is not None:
+                self._rate.take(len(batch))
+            (self._fate.take_late if self._stopping else self._fate.take)(batch)
+        try:
+            while batch := await self._receiver.receive(self._subscription.capabilities.receive_batch, 0.0):
+                self._fate.take_late(batch)
+        except PASSING:  # nothing more is handed out: running handlers may still end
+            log.warning("%s: the last receive failed while stopping", self._subscription.source, exc_info=True)
+
+    async def stop(self) -> None:
+        """Ask for nothing more; what is on its way comes in and is released."""
+        self._stopping = True
+        await self._receiver.stop()
+        self.look_again()
+
+    def settled(self, count: int) -> None:
+        """`count` deliveries are no longer in hand."""
+        self._window.handled(count, self._alarms.now())
+        if self._waiting is not None:
+            self.look_again()
+
+    def look_again(self) -> None:
+        """There may be room now."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def _room(self) -> int:
+        """How many deliveries may be asked for now; 0 for none.
+
+        While workers have something to do, a nearly full window is left to empty: fewer, fuller receives.
+        """
+        breaker, window = self._breaker, self._window.size
+        room = window - len(self._in_hand)
+        if room <= 0 or self._stopping or (self._ready and room <= window // 4):
+            return 0
+        if breaker is not None and not breaker.is_closed:
+            room = 0 if self._in_hand or breaker.wait(self._alarms.now()) else 1
+        elif self._rate is not None:
+            room = min(room, self._rate.available(self._alarms.now()))
+        return min(room, self._subscription.capabilities.receive_batch)
+
+    async def _wait_for_room(self) -> int:
+        """Room for at least one; 0 when stopping."""
+        while not self._stopping:
+            if room := self._room():
+                return room
+            self._waiting = self._alarms.loop.create_future()
+            pause = self._pause()
+            alarm = self._alarms.call(pause, self.look_again) if pause else None
+            self._starving(True)
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+                self._starving(False)
+                if alarm is not None:
+                    alarm.cancel()
+        return 0
+
+    def _pause(self) -> float:
+        """Seconds after which there may be room without anything being settled; 0: never."""
+        breaker = self._breaker
+        if breaker is not None and not breaker.is_closed:
+            return breaker.wait(self._alarms.now())
+        return self._rate.wait() if self._rate is not None else 0.0

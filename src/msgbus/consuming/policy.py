@@ -1,0 +1,182 @@
+"""Decides what becomes of a failure. The one place that does, and the one that counts attempts.
+
+| what failed | what becomes of the delivery |
+|---|---|
+| its handler, a middleware, decoding | `failed`: another attempt after a delay, or dead with the reason |
+| it is to be tried again | `must_hold`: it waits in hand, or goes back to the broker |
+| the broker took the settlement badly | `after_refusal`: settled again soon, settled otherwise, or it has ended |
+
+`fate` carries out the first two, `settler` the third.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from msgbus import backoff
+from msgbus import headers as h
+from msgbus.consuming.flow import BreakerState
+from msgbus.errors import PASSING, BusError, DecodeError, LeaseLost, Reject, RetryLater, Timeout, Unavailable
+from msgbus.handlers.subscription import Subscription
+from msgbus.message import Act, Delivery, Settlement
+
+log = logging.getLogger("msgbus.handler")
+
+_PROVEN_BAD = (DecodeError, Reject)
+_MESSAGE_CHARACTERS = 500  # of an error's text in a header: failure headers must fit where the message did
+_DEAD_AGAIN = 60.0  # seconds until a message whose dead letter could not be written comes back
+
+
+class Stopped(Timeout):
+    """The handler was cancelled because its process stops: not the message's fault, so it goes back as it came."""
+
+
+class Policy:
+    """A subscription's `Retry` and `Breaker` at work, on what its broker can do.
+
+    Every failure is logged here, once: a warning when it is tried again, an error when it is dead. `time` gives
+    Unix seconds.
+    """
+
+    def __init__(self, subscription: Subscription, time: Callable[[], float]) -> None:
+        self.retry = subscription.options.retry
+        self.max_deliveries = self.retry.deliveries_cap
+        limits = subscription.options.limits
+        self.breaker = BreakerState(limits.breaker, str(subscription.source)) if limits.breaker is not None else None
+        self._ordered = subscription.source.ordered
+        self._hold = subscription.options.lease.hold
+        self._capabilities = subscription.capabilities
+        self._time = time
+
+    def failed(self, delivery: Delivery, error: Exception) -> Settlement | None:
+        """The settlement of a delivery whose handler (or a middleware, or the core itself) raised `error`.
+
+        None where nothing can be settled any more: the lease is lost.
+        """
+        if isinstance(error, LeaseLost):
+            log.warning("%s: lease lost, the handler was cancelled", delivery.source, extra=_about(delivery, error))
+            return None
+        if isinstance(error, Stopped):
+            log.warning("%s: %s, the message goes back", delivery.source, error, extra=_about(delivery, error))
+            return Settlement(delivery, Act.RELEASE)
+        if self.is_final(delivery, error):
+            return self.dead(delivery, error)
+        delay = self._delay(delivery, error)
+        log.warning(
+            "%s: attempt %d failed, again in %.3g s: %r",
+            delivery.source,
+            delivery.attempt,
+            delay,
+            error,
+            extra=_about(delivery, error),
+            exc_info=error if log.isEnabledFor(logging.DEBUG) else None,  # the last failure has its traceback
+        )
+        headers = self._history(delivery, delivery.attempt + 1)
+        return Settlement(delivery, Act.RETRY, delay, headers=headers, error=error)
+
+    def dead(self, delivery: Delivery, error: Exception) -> Settlement:
+        """Dead-letter it, with all that whoever looks at it later will want to know."""
+        reason = str(error) or type(error).__name__
+        log.error(
+            "%s: dead after %d attempts: %r",
+            delivery.source,
+            delivery.attempt,
+            error,
+            extra=_about(delivery, error),
+            exc_info=error,
+        )
+        headers = self._history(delivery, delivery.attempt) | {
+            h.DEAD_REASON: _header_text(reason),
+            h.ERROR_TYPE: type(error).__name__,
+            h.ERROR: _header_text(str(error)),
+            h.ATTEMPTS: str(delivery.attempt),
+            h.ORIGIN: _origin(delivery),
+        }
+        return Settlement(delivery, Act.DEAD, reason=reason, headers=headers, error=error)
+
+    def is_final(self, delivery: Delivery, error: Exception) -> bool:
+        """Whether `error` ends it: no further attempt."""
+        if isinstance(error, _PROVEN_BAD):
+            return True
+        if isinstance(error, (Unavailable, Stopped)):
+            return False
+        if delivery.attempt >= self.retry.attempts or self._is_too_old(delivery):
+            return True
+        if isinstance(error, RetryLater):
+            return False
+        return isinstance(error, self.retry.never) or not isinstance(error, self.retry.on)
+
+    def must_hold(self, settlement: Settlement) -> bool:
+        """Whether a retry waits in hand: where nothing else keeps the order, or would count as another delivery."""
+        capabilities = self._capabilities
+        if settlement.delay <= 0 or capabilities.retry_delay is None:
+            return True
+        if isinstance(settlement.error, Unavailable):  # retried without a cap, which `max_deliveries` would be
+            return capabilities.lease is None or capabilities.lease_extends
+        if not self._ordered:
+            return False
+        return not capabilities.retry_keeps_order or settlement.delay <= self._hold
+
+    def given_back(self, settlement: Settlement) -> Settlement:
+        """A retry that does not wait in hand, as the broker can do it: with its delay, or as if never started."""
+        if self._capabilities.retry_delay is None:
+            return Settlement(settlement.delivery, Act.RELEASE)
+        return settlement
+
+    def after_refusal(self, settlement: Settlement, error: BusError) -> Settlement | None:
+        """What is settled next where the broker answered a settlement with `error`; None: that is the end of it.
+
+        A `delay` of a dead letter is kept by the settler. Nothing is dropped: a message whose dead letter is refused
+        goes back for a while, or stays in hand where nothing can go back.
+        """
+        if isinstance(error, PASSING):
+            return settlement
+        if isinstance(error, LeaseLost):
+            return None
+        if settlement.act is not Act.DEAD:
+            log.error("%s: can't be settled", settlement.delivery.source, exc_info=error)
+            return None
+        log.error("%s: the dead letter was refused, the message stays", settlement.delivery.source, exc_info=error)
+        act = Act.DEAD if self._capabilities.retry_delay is None else Act.RETRY
+        return replace(settlement, act=act, delay=_DEAD_AGAIN)
+
+    def _is_too_old(self, delivery: Delivery) -> bool:
+        longest = self.retry.max_age
+        return longest is not None and delivery.sent_at is not None and self._time() - delivery.sent_at > longest
+
+    def _delay(self, delivery: Delivery, error: Exception) -> float:
+        retry = self.retry
+        if isinstance(error, RetryLater) and error.delay is not None:
+            longest = self._capabilities.retry_delay
+            return error.delay if longest is None else min(error.delay, longest)
+        if delivery.attempt <= retry.in_place:
+            return 0.0
+        attempt = delivery.attempt - retry.in_place
+        return backoff.delay(attempt, retry.first_delay, retry.factor, retry.max_delay, retry.jitter)
+
+    def _history(self, delivery: Delivery, attempt: int) -> dict[str, str]:
+        first = delivery.headers.get(h.FIRST_FAILED) or f"{self._time():.3f}"
+        return {h.ATTEMPT: str(attempt), h.FIRST_FAILED: first}
+
+
+def _origin(delivery: Delivery) -> str:
+    source = delivery.source
+    return f"{source.kind}/{source.name}" + (f"/{source.group}" if source.group else "")
+
+
+def _header_text(text: str) -> str:
+    """One line of printable characters: every broker's headers take it."""
+    flat = "".join(c if c.isprintable() else " " for c in text)
+    return flat if len(flat) <= _MESSAGE_CHARACTERS else flat[: _MESSAGE_CHARACTERS - 1] + "…"
+
+
+def _about(delivery: Delivery, error: Exception) -> dict[str, object]:
+    return {
+        "source": str(delivery.source),
+        "message_id": delivery.headers.get(h.ID, ""),
+        "correlation_id": delivery.headers.get(h.CORRELATION, ""),
+        "attempt": delivery.attempt,
+        "error_type": type(error).__name__,
+    }

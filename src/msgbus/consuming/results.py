@@ -1,0 +1,80 @@
+"""What the result of a settlement means: counts, room for others, hooks, and stored bodies that nobody needs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from msgbus import headers as h
+from msgbus.consuming.flow import BreakerState
+from msgbus.envelope.claim import BodyStore
+from msgbus.errors import BusError, LeaseLost, Reject
+from msgbus.handlers.subscription import Subscription
+from msgbus.message import Act, Delivery, Settlement
+
+_ACK = Act.ACK
+
+
+class Results:
+    """Takes what is settled out of `in_hand`.
+
+    `settled(count)` is told that there is room again; `afterwards(hook)` has something done that a stop waits for.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        breaker: BreakerState | None,
+        in_hand: dict[Delivery, float],
+        settled: Callable[[int], None],
+        afterwards: Callable[[Awaitable[None]], None],
+    ) -> None:
+        self._stats = subscription.stats
+        self._on_dead = subscription.on_dead
+        self._store = subscription.store if subscription.source.kind == "queue" else None  # a topic has other readers
+        self._breaker = breaker
+        self._in_hand = in_hand
+        self._settled = settled
+        self._afterwards = afterwards
+
+    def accepted(self, batch: Sequence[Settlement]) -> None:
+        """The broker took all of them: the usual case, so without a look at each result."""
+        in_hand, acknowledged = self._in_hand, 0
+        for settlement in batch:
+            in_hand.pop(settlement.delivery, None)
+            if settlement.act is _ACK:
+                acknowledged += 1
+            else:
+                self._count(settlement)
+        self._stats.handled += acknowledged
+        if acknowledged and self._breaker is not None:
+            self._breaker.succeeded()
+        if self._store is not None:
+            self._forget_bodies(self._store, batch)
+        self._settled(len(batch))
+
+    def ended(self, batch: Sequence[Settlement], results: Sequence[BusError | None]) -> None:
+        """Each with its own result."""
+        taken = [settlement for settlement, error in zip(batch, results, strict=True) if error is None]
+        self.accepted(taken)
+        for settlement, error in zip(batch, results, strict=True):
+            if error is not None:
+                self._in_hand.pop(settlement.delivery, None)
+                self._stats.lost += isinstance(error, LeaseLost)
+        self._settled(len(batch) - len(taken))
+
+    def _count(self, settlement: Settlement) -> None:
+        stats = self._stats
+        if settlement.act is Act.RETRY:
+            stats.retried += 1
+        elif settlement.act is Act.RELEASE:
+            stats.released += 1
+        else:
+            stats.dead += 1
+            for hook in self._on_dead:
+                self._afterwards(hook(settlement.delivery, settlement.error or Reject(settlement.reason)))
+
+    def _forget_bodies(self, store: BodyStore, batch: Sequence[Settlement]) -> None:
+        """Only after the broker has the acknowledgement: a message that comes again needs its body."""
+        for settlement in batch:
+            if settlement.act is _ACK and h.CLAIM in settlement.delivery.headers:
+                self._afterwards(store.forget(settlement.delivery))

@@ -1,0 +1,8 @@
+"""A message's form on the wire. In the order in which a message meets them:
+
+- `claim`: a body that is too large travels by way of a store
+- `fitting`: fits headers and body to what the broker can carry
+- `structured`: both in one CloudEvents JSON object, where a broker has no headers; and back
+- `opening`: undoes what fitting did
+- `text`: what is text and what is JSON
+"""

@@ -1,0 +1,66 @@
+"""From a delivery's bytes to the payload that its topic declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from msgbus import headers as h
+from msgbus.codecs import Codec, Coder
+from msgbus.envelope.opening import open_delivery
+from msgbus.envelope.structured import STRUCTURED
+from msgbus.errors import DecodeError
+from msgbus.message import Delivery
+from msgbus.topic import type_name, union_members
+
+Decode = Callable[[Delivery], Any]
+
+
+def decoder(what: str, type_: Any, codec: Codec) -> Decode:
+    """The function that turns a delivery into a payload of `type_`. It raises DecodeError naming topic and field."""
+    members = union_members(type_)
+    coders = {type_name(member): codec.bind(member) for member in members}
+    whole = next(iter(coders.values())) if len(coders) == 1 else codec.bind(type_)
+    if len(coders) == 1:
+        return _single(what, whole)
+
+    decoders = {name: _single(f"{what} ({name})", coder) for name, coder in coders.items()}
+    any_of_them = _single(what, whole)
+
+    def decode(delivery: Delivery) -> Any:
+        return decoders.get(delivery.headers.get(h.TYPE, ""), any_of_them)(delivery)
+
+    return decode
+
+
+def _single(what: str, coder: Coder) -> Decode:
+    from_bytes, errors, max_bytes, expected = coder.decode, coder.errors, coder.max_bytes, coder.content_type
+    content_type = h.CONTENT_TYPE
+
+    def decode(delivery: Delivery) -> Any:
+        body = delivery.body
+        if len(body) > max_bytes:
+            raise DecodeError(f"{what}: the body has {len(body):,} bytes, the codec allows {max_bytes:,}")
+        kind = delivery.headers.get(content_type, expected)
+        if kind != expected and kind.startswith(STRUCTURED):  # of a foreign producer: ours is opened before
+            open_delivery(delivery)
+            body = delivery.body
+        try:
+            return from_bytes(body)
+        except errors as error:
+            raise DecodeError(_explain(what, expected, kind, error)) from error
+
+    return decode
+
+
+def _explain(what: str, expected: str, kind: str, error: Exception) -> str:
+    got = f" (content-type {kind!r})" if kind != expected else ""
+    if isinstance(error, ValidationError):
+        fields = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}"
+            for e in error.errors(include_url=False, include_input=False, include_context=False)
+        )
+        return f"{what}: the body is no valid {expected}{got}: {fields}"
+    return f"{what}: the body is no valid {expected}{got}: {error}"

@@ -1,0 +1,152 @@
+"""From a registration to what runs for a delivery: decode, choose, call the user's function."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+from fast_depends import Provider
+
+from msgbus import headers as h
+from msgbus.codecs import Codec
+from msgbus.envelope.opening import open_delivery
+from msgbus.envelope.structured import STRUCTURED
+from msgbus.errors import ConfigError, Reject
+from msgbus.handlers.decoding import Decode, decoder
+from msgbus.handlers.middleware import Handle, HandleBatch
+from msgbus.handlers.registration import Registration
+from msgbus.handlers.stats import Stats
+from msgbus.message import Delivery, Message
+from msgbus.options import Failed
+from msgbus.topic import Rpc, Topic, field_getter, type_name
+
+
+def handler(members: Sequence[Registration], provider: Provider, stats: Stats) -> Handle:
+    """What runs for a delivery of a subscription: its one handler, or that of the delivery's type.
+
+    What `select` or nobody asks for is counted as skipped.
+    """
+    return _filtered(members, _by_type(members, provider, stats), stats)
+
+
+def _by_type(members: Sequence[Registration], provider: Provider, stats: Stats) -> Handle:
+    if len(members) == 1 and not _is_narrowed(members[0]):
+        return _single(members[0], provider, stats)
+    by_type = {type_name(m.target.type): _single(m, provider, stats) for m in members if isinstance(m.target, Topic)}
+
+    async def handle(delivery: Delivery) -> None:
+        _open_foreign(delivery)
+        chosen = by_type.get(delivery.headers.get(h.TYPE, ""))
+        if chosen is None:  # another member of the union, that nobody in this group asked for
+            stats.skipped += 1
+            return
+        await chosen(delivery)
+
+    return handle
+
+
+def _open_foreign(delivery: Delivery) -> None:
+    """A structured event of a foreign producer has its type and its other headers inside."""
+    if delivery.headers.get(h.CONTENT_TYPE, "").startswith(STRUCTURED):
+        open_delivery(delivery)
+
+
+def _filtered(members: Sequence[Registration], handle: Handle, stats: Stats) -> Handle:
+    first = members[0]
+    where = [(name, tuple(values)) for name, values in (first.select.where or {}).items()]
+    if not where:
+        return handle
+    if first.bound.wants_list:
+        raise ConfigError(f"{first.target!r}: select.where can't be used with a batch handler")
+    return _selecting(where, handle, stats)
+
+
+def _selecting(where: Sequence[tuple[str, tuple[str, ...]]], handle: Handle, stats: Stats) -> Handle:
+    """What a broker without filters lets through is skipped here; costs nothing where nothing is filtered."""
+
+    async def select(delivery: Delivery) -> None:
+        _open_foreign(delivery)
+        if all(delivery.headers.get(name) in values for name, values in where):
+            await handle(delivery)
+        else:
+            stats.skipped += 1
+
+    return select
+
+
+def _is_narrowed(registration: Registration) -> bool:
+    return isinstance(registration.target, Topic) and registration.target.narrowed
+
+
+def _single(registration: Registration, provider: Provider, stats: Stats) -> Handle:
+    """Plain functions that return the user's coroutine: one coroutine less a message."""
+    call, decode = _parts(registration, provider)
+    if registration.select.fields:
+        return _choosing(registration, call, decode, stats)
+    if registration.bound.wants_message:
+        return lambda delivery: call(Message(decode(delivery), delivery))
+    return lambda delivery: call(decode(delivery))
+
+
+def _choosing(
+    registration: Registration, call: Callable[[Any], Awaitable[Any]], decode: Decode, stats: Stats
+) -> Handle:
+    chosen, wants_message = _chooser(registration), registration.bound.wants_message
+
+    async def choose(delivery: Delivery) -> None:
+        payload = decode(delivery)
+        if chosen(payload):
+            await call(Message(payload, delivery) if wants_message else payload)
+        else:
+            stats.skipped += 1
+
+    return choose
+
+
+def _chooser(registration: Registration) -> Callable[[Any], bool]:
+    """Whether a payload has the values that `select.fields` lets through."""
+    type_ = cast(Topic[Any], registration.target).type
+    wanted = [(field_getter(type_, name), values) for name, values in (registration.select.fields or {}).items()]
+    return lambda payload: all(get(payload) in values for get, values in wanted)
+
+
+def _parts(registration: Registration, provider: Provider) -> tuple[Callable[[Any], Awaitable[Any]], Decode]:
+    target = registration.target
+    type_ = target.request if isinstance(target, Rpc) else target.type
+    codec: Codec = target.codec
+    return registration.bound.with_dependencies(provider), decoder(repr(target), type_, codec)
+
+
+def batch_handler(registration: Registration, provider: Provider, stats: Stats) -> HandleBatch:
+    """What runs for a batch: an entry that can't be decoded, or that the handler says `Failed` of, fails alone."""
+    call, decode = _parts(registration, provider)
+    chosen = _chooser(registration) if registration.select.fields else None
+    wants_message = registration.bound.wants_message
+
+    async def handle(batch: Sequence[Delivery]) -> Sequence[Exception | None]:
+        results: list[Exception | None] = [None] * len(batch)
+        places: list[int] = []
+        payloads: list[Any] = []
+        for place, delivery in enumerate(batch):
+            try:
+                payload = decode(delivery)
+            except Exception as error:  # this entry alone is bad
+                results[place] = error
+                continue
+            if chosen is not None and not chosen(payload):
+                stats.skipped += 1
+                continue
+            places.append(place)
+            payloads.append(Message(payload, delivery) if wants_message else payload)
+        if payloads:
+            for failed in await call(payloads) or ():
+                results[places[_index(failed, len(payloads))]] = failed.error or Reject("the batch handler said Failed")
+        return results
+
+    return handle
+
+
+def _index(failed: Failed, count: int) -> int:
+    if not 0 <= failed.index < count:
+        raise IndexError(f"Failed({failed.index}): the batch has {count} entries")
+    return failed.index

@@ -1,0 +1,18 @@
+"""What is counted of a subscription."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counts of one subscription since the start, for health, tests and metrics."""
+
+    received: int = 0
+    handled: int = 0
+    retried: int = 0
+    dead: int = 0
+    released: int = 0
+    lost: int = 0
+    skipped: int = 0
