@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 from tests import scripted as _scripted
+from tests.patience import patience
 from tests.scripted import HandClock, ScriptedBroker
 
 from msgbus import brokers
@@ -16,10 +17,20 @@ from msgbus.broker import Capabilities
 pytest_plugins = ["tests.servers.fixtures"]
 
 # How long an example takes tells of the machine, not of the code.
-settings.register_profile("msgbus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("msgbus")
+# `make test` draws the same examples each time; `make faults` sets another seed and draws others.
+settings.register_profile("msgbus", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile("msgbus-other", settings.get_profile("msgbus"), derandomize=False)
+settings.load_profile(os.environ.get("MSGBUS_TEST_EXAMPLES", "msgbus"))
 
 OpenScripted = Callable[..., ScriptedBroker]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A time limit is there to end what hangs: on a slow machine it comes later."""
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        seconds = marker.args[0] if marker is not None else float(config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(seconds * patience()), append=False)
 
 
 @pytest.fixture(autouse=True)

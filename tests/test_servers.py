@@ -31,7 +31,8 @@ from tests.servers import (
 )
 from tests.servers.__main__ import main
 from tests.servers.catalog import DEFINITIONS, definition
-from tests.servers.fixtures import STARTED, give_up, pool, shared
+from tests.servers.door import Shared
+from tests.servers.fixtures import give_up, pool, shared
 from tests.servers.install import ensure, run
 from tests.servers.net import listening
 
@@ -85,7 +86,6 @@ def stomp(url: str) -> str:
     return body
 
 
-STARTED_BEFORE = os.environ.get(STARTED, "").split(",")  # by the process that hands out the tests
 EXCHANGES: dict[str, Callable[[str], str]] = {
     "ministack": sqs,
     "fauxqs": sqs,
@@ -106,7 +106,7 @@ def test_each_server_answers(running: Handle) -> None:
 
 
 def test_each_listens_on_the_loopback_only(running: Handle) -> None:
-    if not isinstance(running, Server) and running.name not in STARTED_BEFORE:
+    if not isinstance(running, Server | Shared):
         pytest.skip(f"{running.name} was not started here")
     for url in running.variables.values():
         assert listener_addresses(urlsplit(url).port or 0) <= LOOPBACKS

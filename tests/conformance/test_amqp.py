@@ -79,7 +79,7 @@ class AmqpSuite(BrokerSuite):
     ) -> AsyncIterator[AmqpHarness]:
         monkeypatch.setitem(brokers.BUILT_IN, "watched-amqp", (__name__, "WatchedBroker", ""))
         if request.function.__name__ == "test_messages_survive_a_restart_of_the_server":
-            server = request.getfixturevalue("start_private")("rabbitmq")
+            server = request.getfixturevalue("killable")("rabbitmq")
             async with Proxy(server.url) as proxy:
                 yield RestartHarness(proxy, self.client, server)
         else:

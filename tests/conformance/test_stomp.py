@@ -94,7 +94,7 @@ class StompSuite(BrokerSuite):
     ) -> AsyncIterator[StompHarness]:
         monkeypatch.setitem(brokers.BUILT_IN, "watched-stomp", (__name__, "WatchedBroker", ""))
         private = request.function.__name__ == "test_messages_survive_a_restart_of_the_server"
-        start = request.getfixturevalue("start_private") if private else None
+        start = request.getfixturevalue("killable") if private else None
         server: Handle = start(self.server) if start else request.getfixturevalue(self.server)
         async with Proxy(server.url_of("stomp")) as proxy:
             yield self.kind(proxy, self.client, server if isinstance(server, Server) else None)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.faults.amqp_worker import DELIVERIES, Item, Work, queue_of
+from tests.patience import patience
 
 from msgbus import Bus, BusError, Outgoing, Receipt
 from msgbus.broker import QueueSpec
@@ -24,8 +25,11 @@ from msgbus.dead import DeadLetters
 from msgbus.message import Source
 
 ROOT = Path(__file__).parents[2]
-_PART = 250  # items of one publish_many
-_BEFORE, _AFTER = 2.0, 4.0  # seconds around trouble in which an answer may have been under way
+_PARTS = 40  # calls of publish_many
+_BEFORE, _AFTER = (
+    2.0 * patience(),
+    4.0 * patience(),
+)  # seconds around trouble in which an answer may have been under way
 
 
 class Line(NamedTuple):
@@ -52,6 +56,7 @@ class Run:
 
     def __init__(self, url: str, work: Work, items: Sequence[Item]) -> None:
         self.work, self.items = work, items
+        self._part = max(1, len(items) // _PARTS)
         self.good = {item.n for item in items if not item.poison}
         self.poison = {item.n for item in items if item.poison}
         self.of: defaultdict[int, list[Line]] = defaultdict(list)
@@ -121,10 +126,10 @@ class Run:
 
         `until`: up to that share of the items; another call goes on from there.
         """
-        for start in range(len(self._sent) * _PART, int(until * len(self.items)), _PART):
+        for start in range(len(self._sent) * self._part, int(until * len(self.items)), self._part):
             await self.handled(start / len(self.items) - ahead)
             began = time.time()
-            await self.bus.publish_many(queue_of(self.work), self.items[start : start + _PART], timeout=100)
+            await self.bus.publish_many(queue_of(self.work), self.items[start : start + self._part], timeout=100)
             self._sent.append((began, time.time()))
 
     async def declare(self) -> None:
@@ -190,10 +195,10 @@ class Run:
             if (
                 len(ends) > 1
                 and n not in self.resent
-                and not (self._troubled(ends[0], ends[0]) or self._troubled(*self._sent[n // _PART]))
+                and not (self._troubled(ends[0], ends[0]) or self._troubled(*self._sent[n // self._part]))
             ):
                 story = [(line.event, line.attempt, line.at) for line in self.of[n]]
-                sent = self._sent[n // _PART]
+                sent = self._sent[n // self._part]
                 found.append(f"item {n}, sent {sent}: {story}; trouble was {self._troubles}")
         return found
 

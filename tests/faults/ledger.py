@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from tests.faults.pulse import Pulse
 from tests.faults.sqs_weather import Wire
 from tests.faults.sqs_worker import Item, Work
 
@@ -53,19 +54,22 @@ class Worker:
 class Ledger:
     """Starts workers and keeps what they say. Leaving it kills those that are left."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], lease: float) -> None:
         self.lines: list[Line] = []
         self.of: defaultdict[int, list[Line]] = defaultdict(list)
         self.done: set[int] = set()
         self.workers: list[Worker] = []
+        self.pulse = Pulse(lease)
         self._environment = {**os.environ, **environment}
         self._changed = asyncio.Condition()
         self._readers: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
+        self._beating = asyncio.create_task(self.pulse.run())
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._beating.cancel()
         for worker in self.workers:
             if worker.process.returncode is None:
                 worker.process.kill()
@@ -99,12 +103,20 @@ class Ledger:
         async with self._changed:
             await self._changed.wait_for(enough)
 
+    async def holder(self, n: int) -> Worker:
+        """Who has begun item n, when somebody has."""
+        await self.until(lambda: bool(self.of[n]))
+        return self.of[n][-1].worker
+
     async def _read(self, worker: Worker, stdout: asyncio.StreamReader) -> None:
         while chunk := await stdout.read(1 << 16):
             if not chunk.endswith(b"\n"):
                 chunk += await _rest(stdout)
             for text in chunk.decode().splitlines():
                 event, n, copy, attempt, at = text.split()
+                if event == "late":
+                    self.pulse.late(float(at), float(copy))
+                    continue
                 line = Line(event, int(n), copy, int(attempt), float(at), worker)
                 self.lines.append(line)
                 self.of[line.n].append(line)
@@ -126,8 +138,12 @@ class Ledger:
             yield f"item {n} was sent as {copies}, and no answer to a send of it was lost"
         for copy in copies:
             sound = [line for line in ends if line.copy == copy and not line.worker.broken]
-            if len(sound) > 1:
+            if len(sound) > 1 and not self.was_late(n):
                 yield f"item {n} was handled {len(sound)} times by workers that were not broken"
+
+    def was_late(self, n: int) -> bool:
+        """Whether a process was too slow to keep leases while the item was in hand."""
+        return self.pulse.missed(self.of[n][0].at, self.of[n][-1].at)
 
     def disorder(self, items: Iterable[Item]) -> list[str]:
         """Where a key's order was broken: an item begun before the one before it had its end.

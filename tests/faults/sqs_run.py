@@ -6,12 +6,14 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import quote
 
 from tests.faults.http import FaultyHttp
 from tests.faults.ledger import Ledger
 from tests.faults.sqs_weather import Wire
 from tests.faults.sqs_worker import Item, Work, queue_of
+from tests.patience import patience
 
 from msgbus import Bus
 from msgbus.dead import DeadLetters
@@ -40,7 +42,8 @@ class Run:
     """`async with Run(...)`: a proxy before the server, a bus of the test behind it, and the workers' ledger."""
 
     def __init__(self, server: str, work: Work, items: Sequence[Item], wire: Wire, options: str = "") -> None:
-        self.work, self.items, self.wire = work, items, wire
+        self.work = replace(work, lease=work.lease * patience())
+        self.items, self.wire = items, wire
         self.proxy = FaultyHttp(server, wire)
         self.poison = {item.n for item in items if item.poison}
         self.good = {item.n for item in items} - self.poison
@@ -49,7 +52,8 @@ class Run:
     async def __aenter__(self) -> Run:
         await self.proxy.__aenter__()
         url = url_of(self.proxy.url, self._options)
-        self.ledger = Ledger({"MSGBUS_URL": url})
+        self.ledger = Ledger({"MSGBUS_URL": url}, self.work.lease)
+        await self.ledger.__aenter__()
         self.bus = Bus(url)
         await self.bus.__aenter__()
         return self

@@ -1,4 +1,4 @@
-"""What the wire of SQS suffers, by chance and by seed, and what the server was told all the same."""
+"""What the wire of SQS suffers, surely, and by chance and seed, and what the server was told all the same."""
 
 from __future__ import annotations
 
@@ -80,8 +80,14 @@ LOSING = (lost, half)
 """Strikes after which the client can't know what happened; `slow` may be one."""
 
 
+BATCHES = ("SendMessageBatch", "DeleteMessageBatch")
+"""Operations that every run calls often."""
+
+
 class Wire:
-    """A `Meet` that strikes by chance and keeps the server's books.
+    """A `Meet` that strikes and keeps the server's books.
+
+    Every strike that has a chance hits each of the batch operations once, early on: a small run meets all of them.
 
     `copies`: by the item's number, the MessageIds under which the queue took it. `letters`: how often the
     dead-letter queue took it. `unsure`: items (and letters) whose send was carried out without the client seeing so.
@@ -97,6 +103,7 @@ class Wire:
         self.operations: Counter[str] = Counter()
         self.before: Callable[[Call], Awaitable[bytes | None]] | None = None
         self._random = random.Random(seed)
+        self._sure = {(place * 4 + 3): strike for place, strike in enumerate(self.chances)}
         self._call = asyncio.Event()
 
     async def next_call(self) -> None:
@@ -109,14 +116,21 @@ class Wire:
         self._call.set()
         if self.before is not None and (said := await self.before(call)) is not None:
             return said
-        strike = self._choose()
+        strike = self._choose(call.operation)
         if call.operation == "SendMessageBatch":
             call.forward = self._booked(call, call.forward, unsure=strike in LOSING or strike.__name__ == "late")
         if strike is not passed:
             self.struck[f"{call.operation} {strike.__name__}"] += 1
         return await strike(call)
 
-    def _choose(self) -> Meet:
+    def spared(self) -> list[str]:
+        """Batch operations, and the strikes that they never met."""
+        met = [f"{operation} {strike.__name__}" for operation in BATCHES for strike in self._sure.values()]
+        return [each for each in met if not self.struck[each]]
+
+    def _choose(self, operation: str) -> Meet:
+        if operation in BATCHES and self.chances and (sure := self._sure.get(self.operations[operation])):
+            return sure
         draw = self._random.random()
         for strike, chance in self.chances.items():
             draw -= chance

@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 
 from pydantic import BaseModel
+from tests.faults.pulse import say_when_late
 
 from msgbus import Bus, Lease, Limits, Message, Queue, Retry
 
@@ -86,7 +87,9 @@ async def main(work: Work) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with bus_of(work).consuming():
         os.write(1, b"ready\n")
+        beating = asyncio.create_task(say_when_late())
         await stop.wait()
+        beating.cancel()
 
 
 if __name__ == "__main__":

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.effort import messages, pause
 from tests.faults.amqp_run import Run, new_queue, some_items
 from tests.faults.amqp_worker import Work
 from tests.servers import Handle
 
-CLIENTS = [("lean", 10_000), ("aio-pika", 2_000)]
+pytestmark = pytest.mark.faults
+
+CLIENTS = [("lean", messages(10_000)), ("aio-pika", messages(2_000))]
 
 
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize(("client", "count"), CLIENTS)
 async def test_killed_with_messages_in_hand(rabbitmq: Handle, client: str, count: int) -> None:
-    work = Work(queue=new_queue(), pause=0.005)
+    work = Work(queue=new_queue(), pause=pause(0.005))
     async with Run(f"{rabbitmq.url}?client={client}", work, some_items(count)) as run:
         await run.start(2)
         publishing = asyncio.create_task(run.publish())
@@ -62,7 +65,7 @@ async def test_a_slow_consumer_gets_everything_once(rabbitmq: Handle, client: st
 @pytest.mark.parametrize(("client", "count"), CLIENTS)
 async def test_order_is_kept_when_the_active_consumer_is_killed(rabbitmq: Handle, client: str, count: int) -> None:
     """Two consumers, one of them active; retries, dead letters and the handover keep each key in order."""
-    work = Work(queue=new_queue(), ordered=True, pause=0.002, concurrency=100)
+    work = Work(queue=new_queue(), ordered=True, pause=pause(0.002), concurrency=100)
     async with Run(f"{rabbitmq.url}?client={client}", work, some_items(count)) as run:
         await run.start(1)
         await run.start(1)

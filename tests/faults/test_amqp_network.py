@@ -6,11 +6,15 @@ import asyncio
 from urllib.parse import urlsplit
 
 import pytest
+from tests.effort import messages
 from tests.faults.amqp_run import Run, new_queue, some_items
 from tests.faults.amqp_worker import Work
+from tests.patience import patience
 from tests.servers import Handle, Proxy
 
-CLIENTS = [("lean", 10_000), ("aio-pika", 2_000)]
+pytestmark = pytest.mark.faults
+
+CLIENTS = [("lean", messages(10_000)), ("aio-pika", messages(2_000))]
 
 
 @pytest.mark.timeout(150)
@@ -34,7 +38,7 @@ async def test_connections_are_cut_again_and_again(rabbitmq: Handle, client: str
 async def test_a_connection_freezes(rabbitmq: Handle, client: str, count: int) -> None:
     """Heartbeats find it dead; the frozen half is closed when the network lives again."""
     async with Proxy(rabbitmq.url) as proxy:
-        url = f"{proxy.url}?client={client}&heartbeat=1"
+        url = f"{proxy.url}?client={client}&heartbeat={patience():.0f}"
         async with Run(url, Work(queue=new_queue()), some_items(count)) as run:
             await run.start(2)
             publishing = asyncio.create_task(run.publish())

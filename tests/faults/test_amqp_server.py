@@ -1,16 +1,16 @@
-"""RabbitMQ itself: killed and started again, in alarm. On both wires, each with a server of its own."""
+"""RabbitMQ itself: killed and started again, in alarm. On both wires, on a server of the worker's own."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from tests.amqp.conftest import out, queue, send, take
 from tests.amqp.crash import written
 from tests.amqp.management import control
-from tests.amqp.secure import configured, started
+from tests.effort import messages, pause
 from tests.faults.amqp_run import Run, new_queue, some_items
 from tests.faults.amqp_worker import Work
 from tests.servers import Server
@@ -21,14 +21,15 @@ from msgbus.clock import SystemClock
 from msgbus.errors import BusError
 from msgbus.message import Act, Settlement, Source
 
-CLIENTS = [("lean", 10_000), ("aio-pika", 2_000)]
+pytestmark = pytest.mark.faults
+
+CLIENTS = [("lean", messages(10_000)), ("aio-pika", messages(2_000))]
 
 
-@pytest.fixture(scope="module")
-def own() -> Iterator[Server]:
+@pytest.fixture
+def own(killable: Callable[[str], Server]) -> Server:
     """It is up again after each test."""
-    with started(configured()) as server:
-        yield server
+    return killable("rabbitmq")
 
 
 @pytest.mark.timeout(100)
@@ -50,7 +51,7 @@ async def test_killed_in_mid_flow(own: Server, client: str, count: int) -> None:
 @pytest.mark.parametrize(("client", "count"), CLIENTS)
 async def test_a_memory_alarm_in_mid_flow(own: Server, client: str, count: int) -> None:
     """Publishers wait, and with them every retry; all else that is there is handled and acknowledged."""
-    work = Work(queue=new_queue(), pause=0.001)
+    work = Work(queue=new_queue(), pause=pause(0.001))
     async with Run(f"{own.url}?client={client}", work, some_items(count)) as run:
         await run.declare()
         await run.publish(ahead=1.0, until=0.5)

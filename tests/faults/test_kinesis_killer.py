@@ -9,6 +9,8 @@ from tests.faults.kinesis_run import Run, eventually, new_topic, some_items
 from tests.faults.kinesis_worker import Item, Work
 from tests.servers import Handle
 
+pytestmark = pytest.mark.faults
+
 MOST = 4
 """Deliveries after which it is dead."""
 

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.effort import messages, pause
 from tests.faults.kinesis_run import Run, eventually, new_topic, some_items
 from tests.faults.kinesis_worker import Work
 from tests.servers import Handle
@@ -12,7 +13,9 @@ from msgbus.brokers.aws import AwsClient, AwsSettings
 from msgbus.brokers.kinesis.hashing import Shard
 from msgbus.brokers.kinesis.stream import list_shards, summary
 
-COUNT = 2000
+pytestmark = pytest.mark.faults
+
+COUNT = messages(2000)
 
 
 async def _opened(client: AwsClient, stream: str) -> list[Shard]:
@@ -45,7 +48,7 @@ async def _merge(client: AwsClient, stream: str) -> None:
 @pytest.mark.parametrize("aggregate", ["off", "on"])
 async def test_split_and_merge_under_load(kinesis_local: Handle, ministack: Handle, aggregate: str) -> None:
     items = some_items(COUNT, keys=50)
-    work = Work(topic=new_topic(), pause=0.001)
+    work = Work(topic=new_topic(), pause=pause(0.001))
     settings = AwsSettings(endpoint=kinesis_local.url, region="us-east-1")
     run = Run(kinesis_local.url, ministack.url, work, shards=2, options=f"&aggregate={aggregate}")
     async with run, AwsClient(settings) as client:

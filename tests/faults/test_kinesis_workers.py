@@ -4,24 +4,28 @@ Trusted: ministack, for streams and for conditional writes of DynamoDB. Every wr
 """
 
 import asyncio
-import os
 import signal
 
 import pytest
+from tests.effort import messages, pause
 from tests.faults.kinesis_run import LEASE, Run, eventually, new_topic, some_items
 from tests.faults.kinesis_worker import Work
 from tests.servers import Handle
 
-COUNT = int(os.environ.get("MSGBUS_FAULT_RECORDS", "3000"))
-"""Records of a run; `MSGBUS_FAULT_RECORDS=100000` for a long one."""
+pytestmark = pytest.mark.faults
+
+COUNT = messages(3000)
+"""Records of a run."""
+
+CONCURRENCY = Work(topic="").concurrency
 
 SLOW = pytest.mark.timeout(max(120, COUNT // 100))
 
 
 @SLOW
 async def test_one_of_three_is_killed(ministack: Handle) -> None:
-    items = some_items(COUNT, poison=997)
-    async with Run(ministack.url, ministack.url, Work(topic=new_topic()), shards=4) as run:
+    items = some_items(COUNT, poison=97)
+    async with Run(ministack.url, ministack.url, Work(topic=new_topic(), pause=pause(0.01)), shards=4) as run:
         await run.start(3)
         publishing = asyncio.create_task(run.publish(items))
         await run.handled(COUNT // 3)
@@ -41,12 +45,12 @@ async def test_one_of_three_is_killed(ministack: Handle) -> None:
 @SLOW
 async def test_one_is_frozen_past_its_lease_and_wakes(ministack: Handle) -> None:
     items = some_items(COUNT)
-    async with Run(ministack.url, ministack.url, Work(topic=new_topic()), shards=2) as run:
+    async with Run(ministack.url, ministack.url, Work(topic=new_topic(), pause=pause(0.01)), shards=2) as run:
         (frozen,) = await run.start()
-        await run.publish(items[:100])
-        await run.handled(100)
+        await run.publish(items[: COUNT // 30])
+        await run.handled(COUNT // 30)
         await run.start()
-        publishing = asyncio.create_task(run.publish(items[100:]))
+        publishing = asyncio.create_task(run.publish(items[COUNT // 30 :]))
         await run.handled(COUNT // 3)
         frozen.broken = True
         frozen.process.send_signal(signal.SIGSTOP)
@@ -54,9 +58,9 @@ async def test_one_is_frozen_past_its_lease_and_wakes(ministack: Handle) -> None
         await run.handled(COUNT - 1)  # by the other alone: it takes what was not renewed
         frozen.process.send_signal(signal.SIGCONT)
         await run.handled(COUNT)
-        more = [item.model_copy(update={"n": COUNT + item.n}) for item in items[:500]]
+        more = [item.model_copy(update={"n": COUNT + item.n}) for item in items[: COUNT // 6]]
         await run.publish(more)
-        await run.handled(COUNT + 500)
+        await run.handled(COUNT + COUNT // 6)
         await run.stop()
         assert await run.waiting() == 0
         run.judge([*items, *more])
@@ -65,8 +69,8 @@ async def test_one_is_frozen_past_its_lease_and_wakes(ministack: Handle) -> None
 @SLOW
 async def test_workers_join_and_leave_without_a_duplicate(ministack: Handle) -> None:
     items = some_items(COUNT)
-    work = Work(topic=new_topic(), pause=0.05)
-    async with Run(ministack.url, ministack.url, work, shards=4, options="&lease=6") as run:
+    work = Work(topic=new_topic(), pause=pause(0.05))
+    async with Run(ministack.url, ministack.url, work, shards=4, options=f"&lease={3 * LEASE}") as run:
         await run.start()
         publishing = asyncio.create_task(run.publish(items))
         await run.handled(COUNT // 6)
@@ -86,12 +90,12 @@ async def test_workers_join_and_leave_without_a_duplicate(ministack: Handle) -> 
 @SLOW
 async def test_dynamodb_throttles_for_longer_than_a_lease(ministack: Handle) -> None:
     """Renewals fail until the lease is over: handlers are cancelled, nothing is written, then it goes on."""
-    count = COUNT // 3
+    count = 6 * 2 * CONCURRENCY  # six times what both have in hand, each half a lease: more than is throttled
     items = some_items(count)
-    async with Run(ministack.url, ministack.url, Work(topic=new_topic(), pause=0.3), shards=2) as run:
+    async with Run(ministack.url, ministack.url, Work(topic=new_topic(), pause=LEASE / 2), shards=2) as run:
         await run.start(2)
         await run.publish(items)  # all of it: while the leases end there is always something in hand
-        await run.handled(count // 20)
+        await run.handled(1)
         run.books.throttle = True
         await asyncio.sleep(1.5 * LEASE)  # time itself is what is tested
         run.books.throttle = False
@@ -108,7 +112,7 @@ async def test_dynamodb_throttles_for_longer_than_a_lease(ministack: Handle) -> 
 @SLOW
 async def test_clocks_that_disagree_change_nothing(ministack: Handle) -> None:
     items = some_items(COUNT)
-    async with Run(ministack.url, ministack.url, Work(topic=new_topic()), shards=4) as run:
+    async with Run(ministack.url, ministack.url, Work(topic=new_topic(), pause=pause(0.01)), shards=4) as run:
         await run.start()
         await run.start(skew=-200.0)
         await run.start(skew=200.0)

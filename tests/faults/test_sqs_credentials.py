@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.effort import messages
 from tests.faults.http import Call, answer
 from tests.faults.sqs_run import Run, new_queue, some_items
 from tests.faults.sqs_weather import Wire
 from tests.faults.sqs_worker import Work
 from tests.servers import Handle
+
+pytestmark = pytest.mark.faults
 
 EXPIRED = json.dumps({"__type": "ExpiredTokenException", "message": "The security token included is expired"}).encode()
 
@@ -43,7 +46,7 @@ async def test_credentials_expire_in_the_middle(
     keys, wire = Keys(tmp_path / "credentials"), Wire()
     keys.write("AKIDONE")
     wire.before = keys.check
-    async with Run(fauxqs.url, Work(queue=new_queue(), lease=10.0), some_items(10_000), wire) as run:
+    async with Run(fauxqs.url, Work(queue=new_queue(), lease=10.0), some_items(messages(10_000)), wire) as run:
         await run.workers(2)
         await run.publish()
         await run.handled(0.1)

@@ -2,13 +2,13 @@
 
 `ministack`, `fauxqs`, `kinesis_local`, `moto`, `rabbitmq`, `activemq`, `postgres`: one for the session.
 All that the collected tests ask for are installed and started in parallel before the first test.
-`start_private`: starts an instance for one test, to be killed by it.
-With `pytest -n` the process that hands out the tests starts all of them, and its workers are told where they are.
+`killable`: an instance of a worker's own, for tests that kill it: each finds it up, with what others left.
+`start_private`: starts an instance for one test alone. Starting RabbitMQ costs 10 s of a core, ActiveMQ 8.
+With `pytest -n` the process that hands out the tests starts them when the first worker asks, once for all.
 A server that can't be had skips its tests with the reason; with CI=true that is a failure.
 (PYTEST_DONT_REWRITE: there is no assert here, and the module may be imported before pytest registers it.)
 """
 
-import contextlib
 import functools
 import os
 import sys
@@ -18,10 +18,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NoReturn
 
 import pytest
-from tests.servers import NAMES, Handle, Server, ServerError, UnavailableError, private_server, server
+from tests.servers import NAMES, Handle, Server, ServerError, UnavailableError, door, private_server, server
+from tests.servers.catalog import definition
 
-STARTED = "MSGBUS_TEST_STARTED"
-"""Names the servers that a worker of `pytest -n` finds running and that are ours all the same."""
+DOOR = os.environ.get(door.PLACE)
+"""Of the process that hands out the tests, where this is a worker of `pytest -n`."""
+
+
+def _started(name: str) -> Handle:
+    if DOOR is None:
+        return server(name).__enter__()
+    return Handle.from_environment(definition(name)) or door.ask(DOOR, name)
 
 
 class Pool:
@@ -35,7 +42,7 @@ class Pool:
         """Begins to start those that are not started, and returns at once."""
         for name in names:
             if name not in self._starts:
-                self._starts[name] = self._threads.submit(lambda handle: handle.__enter__(), server(name))
+                self._starts[name] = self._threads.submit(_started, name)
 
     def get(self, name: str) -> Handle:
         """The shared instance, when it is ready; raises the same error each time if it can't be started."""
@@ -56,6 +63,12 @@ def pool() -> Pool:
     return Pool()
 
 
+@functools.cache
+def killables() -> dict[str, Server]:
+    """The killable instances of this process, by name."""
+    return {}
+
+
 def give_up(error: UnavailableError) -> NoReturn:
     """Skips the test with the reason; in CI nothing may be skipped."""
     if os.environ.get("CI") == "true":
@@ -73,16 +86,23 @@ def shared(name: str) -> Handle:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes() -> None:
-    """Starts all servers, since only the workers know which tests there are; they inherit the environment."""
-    pool().begin(NAMES)
-    for name in NAMES:
-        with contextlib.suppress(ServerError):  # the tests that need it say why it is missing
-            os.environ |= pool().get(name).variables | {STARTED: ",".join(NAMES)}
+    """Opens the door to the workers: only they know which tests there are."""
+    os.environ[door.PLACE] = opened().place
+
+
+@functools.cache
+def opened() -> door.Door:
+    """The door of this process."""
+    return door.Door(pool().get)
 
 
 def pytest_unconfigure() -> None:
     """Ends what no session fixture ended."""
+    if opened.cache_info().currsize:
+        opened().close()
     pool().close()
+    for each in killables().values():
+        each.close()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -128,6 +148,21 @@ moto = _fixture("moto")
 rabbitmq = _fixture("rabbitmq")
 activemq = _fixture("activemq")
 postgres = _fixture("postgres")
+
+
+@pytest.fixture
+def killable() -> Callable[[str], Server]:
+    """`killable("rabbitmq")`: up, ours alone for the time of the test, and used by other tests before and after."""
+
+    def get(name: str) -> Server:
+        found = killables().setdefault(name, private_server(name))
+        try:
+            found.start()  # the first time, and where a test left it down
+        except UnavailableError as error:
+            give_up(error)
+        return found
+
+    return get
 
 
 @pytest.fixture

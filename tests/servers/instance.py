@@ -112,7 +112,7 @@ class Server(Handle):
         if self.alive:
             process = self._running()
             process.signal(signal.SIGKILL)
-            process.wait(10)
+            process.wait(60)  # nothing holds it up but a machine that has no time for it
 
     def restart(self) -> None:
         self.stop()

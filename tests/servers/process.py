@@ -88,9 +88,12 @@ class Process:
         self.wait(grace)
 
     def wait(self, seconds: float) -> None:
-        """Waits until the guard has ended, and with it all that the server had started."""
+        """Waits until the guard has ended, and with it all that the server had started; else TimeoutError."""
         if self._child is not None:
-            self._child.wait(seconds)
+            try:
+                self._child.wait(seconds)
+            except subprocess.TimeoutExpired as error:
+                raise TimeoutError(f"process {self.guard} is still there after {seconds} s") from error
             self._let_go(self._child)
             return
         try:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from tests.effort import messages
+from tests.patience import patience
+
 from msgbus import Bus, Topic
 from msgbus.config import Settings
 from msgbus.options import Limits, Retry
 
-COUNT = int(os.environ.get("MSGBUS_FAULT_MESSAGES", "10000"))
-"""Messages of a flow, each different; `MSGBUS_FAULT_MESSAGES=100000` for a long one."""
+COUNT = messages(10_000)
+"""Messages of a flow, each different."""
 
-PATIENCE = 45.0  # seconds: a server starts again in between
+PATIENCE = 45.0 * patience()  # seconds: a server starts again in between
 SPAN = PATIENCE + COUNT / 200  # seconds of a whole flow, on a machine with much else to do
 PREFETCH = 50
-BATCH = 100
+BATCH = max(10, COUNT // 100)
 
 
 @dataclass(frozen=True)

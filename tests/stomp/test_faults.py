@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.amqp.crash import written
 from tests.servers import Handle, Proxy, Server
-from tests.stomp.flow import COUNT, PREFETCH, SPAN, Flow, Item, a_bus
+from tests.stomp.flow import COUNT, PATIENCE, PREFETCH, SPAN, Flow, Item, a_bus
 
 from msgbus import Message, Topic
 from msgbus.broker import QueueSpec
@@ -25,14 +25,14 @@ from msgbus.errors import BusError
 from msgbus.message import Act, Outgoing, Receipt, Settlement, Source
 from msgbus.options import Limits, Retry
 
-pytestmark = pytest.mark.timeout(SPAN + 45)
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(SPAN + 45)]
 Start = Callable[[str], Server]
 CLIENTS = ("lean", "stomp.py")
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_activemq_is_killed_in_mid_flow(start_private: Start, client: str) -> None:
-    server = start_private("activemq")
+async def test_activemq_is_killed_in_mid_flow(killable: Start, client: str) -> None:
+    server = killable("activemq")
     flow = Flow(f"{server.url}?client={client}")
 
     async def kill() -> None:
@@ -44,8 +44,8 @@ async def test_activemq_is_killed_in_mid_flow(start_private: Start, client: str)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_rabbitmq_is_killed_in_mid_flow(start_private: Start, client: str) -> None:
-    server = start_private("rabbitmq")
+async def test_rabbitmq_is_killed_in_mid_flow(killable: Start, client: str) -> None:
+    server = killable("rabbitmq")
     flow = Flow(f"{server.url_of('stomp')}?client={client}")
 
     async def kill() -> None:
@@ -58,8 +58,8 @@ async def test_rabbitmq_is_killed_in_mid_flow(start_private: Start, client: str)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_order_is_kept_when_the_server_is_killed(start_private: Start, client: str) -> None:
-    server = start_private("activemq")
+async def test_order_is_kept_when_the_server_is_killed(killable: Start, client: str) -> None:
+    server = killable("activemq")
     flow = Flow(f"{server.url}?client={client}", ordered=True)
 
     async def kill() -> None:
@@ -73,9 +73,9 @@ async def test_order_is_kept_when_the_server_is_killed(start_private: Start, cli
 
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_the_server_is_killed_between_the_copy_and_the_ack_of_a_retry(
-    start_private: Start, monkeypatch: pytest.MonkeyPatch, client: str
+    killable: Start, monkeypatch: pytest.MonkeyPatch, client: str
 ) -> None:
-    server, real = start_private("activemq"), Copies.send
+    server, real = killable("activemq"), Copies.send
     killed = asyncio.Event()
 
     async def send(copies: Copies, source: Source, settlements: Sequence[Settlement]) -> Sequence[BusError | None]:
@@ -102,14 +102,14 @@ async def test_the_server_is_killed_between_the_copy_and_the_ack_of_a_retry(
         await bus.publish(topic, Item("k", 1))
         await killed.wait()
         await server.restart_async()
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(PATIENCE):
             await both.wait()
     assert sorted(attempts) == [1, 1, 2]  # the original, for it was not acknowledged, and the copy, for it was stored
 
 
-async def test_a_confirmed_transaction_survives_a_kill(start_private: Start) -> None:
-    server = start_private("activemq")
-    url, source = server.url, Source("queue", "together")
+async def test_a_confirmed_transaction_survives_a_kill(killable: Start) -> None:
+    server = killable("activemq")
+    url, source = server.url, Source("queue", f"together-{uuid.uuid4().hex[:8]}")
     for round_ in range(2):
         broker = StompBroker(url, clock=SystemClock())
         await broker.connect()

@@ -1,4 +1,4 @@
-"""`make demo`, or `python -m examples.shop.demo [--seconds N] [--rate N] [--plain]`."""
+"""`make demo`, or `python -m examples.shop.demo [--seconds N] [--rate N] [--seed N] [--plain]`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import random
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ def main() -> int:
     options = _options()
     # A name, so that the customers' bus and the shop's find the same embedded broker. Another URL works as well.
     os.environ.setdefault("MSGBUS_URL", "memory://shop")
+    random.seed(options.seed)
     summary = asyncio.run(_run(options.seconds, options.rate, Console(), plain=options.plain))
     return 0 if summary.ok else 1
 
@@ -40,6 +42,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m examples.shop.demo", description="An order shop at work.")
     parser.add_argument("--seconds", type=float, default=6.0, help="about how long it runs (default: 6)")
     parser.add_argument("--rate", type=float, default=300.0, help="orders a second (default: 300)")
+    parser.add_argument("--seed", type=int, help="the same customers and failures again (default: others each time)")
     parser.add_argument("--plain", action="store_true", help="lines instead of the live view")
     options = parser.parse_args()
     if not 1 <= options.seconds <= 3600 or not 10 <= options.rate <= 1500:

@@ -15,19 +15,22 @@ from examples.shop.demo.traffic import Customers
 from msgbus.dead import DeadLetters
 
 _ASKING = 8  # customers that ask for prices at the same time
-_PATIENCE = 5.0  # seconds without any progress, after which what is open counts as lost
+_PATIENCE = 20.0  # seconds without any progress, after which what is open counts as lost
 _LOOK_EVERY = 0.02
 
 
 class Script:
-    """Plays the story once, in about `seconds`. The customers' bus is open all the time, the shop's is not."""
+    """Plays the story once, in about `seconds`, with `rate * seconds` orders; a quarter of them come in the rush.
+
+    The customers' bus is open all the time, the shop's is not.
+    """
 
     def __init__(self, story: Story, tally: Tally, customers: Customers, seconds: float, rate: float) -> None:
         self._story = story
         self._tally = tally
         self._customers = customers
-        self._seconds = seconds
         self._rush = int(rate * seconds / 4)
+        self._steady = int(rate * seconds) - self._rush
         self._traffic: list[asyncio.Task[None]] = []
 
     async def play(self) -> None:
@@ -36,27 +39,33 @@ class Script:
             async with bus.consuming():
                 self._story.enter("open", "the shop opens")
                 self._begin_traffic(group)
-                await self._share(0.35)
+                await self._placed(0.45)
+                await self._until_the_bug_shows()
                 await self._rush_hour()
                 stopping, running = time.monotonic(), self._running()
             self._stopped(running, time.monotonic() - stopping)
-            await self._share(0.1)
+            await self._placed(0.6)
             shipping.fix_the_bug()
             async with bus.consuming():
                 await self._catch_up()
                 await self._redrive()
-                await self._share(0.2)
+                await self._placed(1.0)
                 await self._finish()
 
     def _begin_traffic(self, group: asyncio.TaskGroup) -> None:
         customers = self._customers
-        self._traffic = [group.create_task(customers.order())]
+        self._traffic = [group.create_task(customers.order(self._steady))]
         self._traffic += [group.create_task(customers.ask()) for _ in range(_ASKING)]
+
+    async def _until_the_bug_shows(self) -> None:
+        """A dead letter for the redrive, however slow the machine: an order without a rate comes early."""
+        rows = self._tally.rows.values()
+        await _none_of(lambda: 0 if any(row.dead for row in rows) else 1 + self._tally.started())
 
     async def _rush_hour(self) -> None:
         self._story.enter("rush", f"a rush: {self._rush:,} orders at once")
         await self._customers.order_at_once(self._rush)
-        await self._share(0.02)
+        await asyncio.sleep(_LOOK_EVERY)
 
     def _stopped(self, running: int, seconds: float) -> None:
         stats = [consumer.subscription.stats for consumer in bus.runners]
@@ -79,13 +88,13 @@ class Script:
                 left[row] = {one for one in ids if not row.is_done(one)}
             return sum(map(len, left.values()))
 
-        began, enough = time.monotonic(), 0.2 * self._seconds
+        began = time.monotonic()
         if await _none_of(remaining):
             story.caught_up_in = time.monotonic() - began
             story.say(f"caught up after {story.caught_up_in:.2f} s")
         else:
             story.say(f"{remaining()} of them don't come")
-        await asyncio.sleep(enough - (time.monotonic() - began))
+        await self._placed(0.8)
 
     async def _redrive(self) -> None:
         self._story.enter("redrive", "the dead letters go back to where they came from")
@@ -112,8 +121,10 @@ class Script:
     def _running(self) -> int:
         return sum(row.running for row in self._tally.rows.values())
 
-    async def _share(self, share: float) -> None:
-        await asyncio.sleep(share * self._seconds)
+    async def _placed(self, share: float) -> None:
+        """Until that share of the steady orders was placed."""
+        while self._customers.placed < share * self._steady:  # noqa: ASYNC110 - customers ring no bell either
+            await asyncio.sleep(_LOOK_EVERY)
 
 
 def _letters(row: Row) -> DeadLetters:

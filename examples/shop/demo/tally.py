@@ -124,6 +124,10 @@ class Tally:
         """How many messages wait or are being handled."""
         return sum(row.open for row in self.rows.values())
 
+    def started(self) -> int:
+        """How often a handler did."""
+        return sum(row.started for row in self.rows.values())
+
     def lost(self) -> int:
         """Meaningful once everything has come to rest."""
         return sum(row.lost for row in self.rows.values())

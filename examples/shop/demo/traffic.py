@@ -41,25 +41,28 @@ class Asked:
 
 
 class Customers:
-    """Publishes and requests over a bus of its own, as a web process would."""
+    """Publishes and requests over a bus of its own, as a web process would.
+
+    How many orders there are is known from the start: a slow machine takes longer, and never has more to do.
+    """
 
     def __init__(self, bus: Bus, rate: float) -> None:
         self.quotes = Asked()
-        self.shopping = True
+        self.placed = 0  # orders, at the steady rate
+        self.shopping = True  # for prices
         self._bus = bus
         self._rate = rate
         self._numbers = itertools.count(1)
         self._names = [f"c{n:03}" for n in range(max(20, int(rate / 4)))]
 
-    async def order(self) -> None:
-        """Place orders at the rate while `shopping`: in one task, so that a customer's orders have an order."""
-        due, at = 0.0, time.monotonic()
-        while self.shopping:
+    async def order(self, count: int) -> None:
+        """Place so many orders at the rate: in one task, so that a customer's orders have an order."""
+        began = time.monotonic()
+        while self.placed < count:
             await asyncio.sleep(_TICK)
-            now = time.monotonic()
-            due, at = due + (now - at) * self._rate, now
-            await self.order_at_once(int(due))
-            due -= int(due)
+            due = min(count, int((time.monotonic() - began) * self._rate))
+            await self.order_at_once(due - self.placed)
+            self.placed = due
 
     async def order_at_once(self, count: int) -> None:
         """So many orders in one call."""
