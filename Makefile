@@ -5,12 +5,23 @@ RUN     = $(VENV)/bin/python
 PIP     = $(PYTHON) -m pip --python $(RUN) --disable-pip-version-check
 # Most tests wait for a server: more at once than there are cores.
 JOBS   ?= 4
+# Decides every draw and the order of the tests.
+SEED   ?= 1
+# Of the full size of the fault runs.
+FAULTS ?= 1
+PYTEST  = -n $(JOBS) --dist worksteal -p randomly --randomly-seed=$(SEED)
+# Processes that tests start come up quicker; some machines switch it off.
+export PYTHONDONTWRITEBYTECODE =
 STAMP   = $(VENV)/.installed
 
-.PHONY: help demo test check format bench-core bench-mq bench-sqs bench-kinesis clean
+.PHONY: help demo test faults test-under-load test-versions coverage servers check format bench-core bench-mq bench-sqs bench-kinesis clean
 help:
 	@echo 'make demo        the order shop on the embedded broker: no server needed'
-	@echo 'make test        lint, types and all tests'
+	@echo 'make test        lint, types and all tests, with faults at a tenth of their size (about 8 minutes on 2 cores)'
+	@echo 'make faults      the fault runs at full size (FAULTS=10 for longer ones)'
+	@echo 'make test-under-load  make test beside eight busy processes'
+	@echo 'make test-versions    the tests that need no server on CPython 3.12 and 3.13, where they are installed'
+	@echo 'make coverage    the tests with the share of the code that they reach'
 	@echo 'make check       lint and types only'
 	@echo 'make bench-core  what a message costs, beside the floor and other frameworks'
 	@echo 'make bench-mq    what a message costs on RabbitMQ and ActiveMQ, beside raw clients and frameworks'
@@ -36,12 +47,28 @@ check: $(STAMP)-check $(STAMP)-test $(STAMP)-bench
 	$(RUN) -m pyright
 
 # Servers that can't be installed here are said by the tests that need them, so a failure is no reason to stop.
-test: check
-	-$(RUN) -m tests.servers install
+servers: $(STAMP)-test
+	-@$(RUN) -m tests.servers install
+
+# The checks run beside the tests, and it says how long it took.
+test: $(STAMP)-check $(STAMP)-test $(STAMP)-bench servers
+	$(RUN) tools/test.py $(PYTEST)
+
+faults: $(STAMP)-test servers
+	MSGBUS_TEST_FAULTS=$(FAULTS) $(RUN) -m pytest $(PYTEST) -m faults --durations=10
+
+test-under-load: $(STAMP)-check $(STAMP)-test $(STAMP)-bench servers
+	$(RUN) tools/busy.py 8 $(RUN) tools/test.py $(PYTEST)
+
+# Measuring makes the tests slower, so it is not part of `make test`.
+coverage: $(STAMP)-test servers
 	$(RUN) -m coverage erase
-	$(RUN) -m coverage run -m pytest -n $(JOBS) --dist worksteal
+	$(RUN) -m coverage run -m pytest $(PYTEST)
 	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report --fail-under 90
+
+test-versions: $(STAMP)-test
+	$(RUN) tools/versions.py 3.12 3.13
 
 format: $(STAMP)-check
 	$(RUN) -m ruff format .
@@ -65,4 +92,4 @@ bench-kinesis: $(STAMP)-bench
 	$(RUN) -m benchmarks.kinesis.balance
 
 clean:
-	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-* .coverage* .mypy_cache .pytest_cache .ruff_cache

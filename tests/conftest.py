@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 from tests import scripted as _scripted
-from tests.patience import patience
 from tests.scripted import HandClock, ScriptedBroker
+from tests.slowness import slowness
 
 from msgbus import brokers
 from msgbus.broker import Capabilities
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         marker = item.get_closest_marker("timeout")
         seconds = marker.args[0] if marker is not None else float(config.getini("timeout"))
-        item.add_marker(pytest.mark.timeout(seconds * patience()), append=False)
+        item.add_marker(pytest.mark.timeout(seconds * slowness()), append=False)
 
 
 @pytest.fixture(autouse=True)

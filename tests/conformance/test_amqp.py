@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 from tests.amqp.crash import written
 from tests.servers import Handle, Proxy, Server
+from tests.slowness import slowness
 
 from msgbus import brokers
 from msgbus.brokers.amqp import AmqpBroker
@@ -55,7 +56,7 @@ class AmqpHarness(Harness):
 class RestartHarness(AmqpHarness):
     """A server of the test's own, to be killed."""
 
-    patience = 20.0
+    patience = 20.0 * slowness()
 
     def __init__(self, proxy: Proxy, client: str, server: Server) -> None:
         super().__init__(proxy, client)

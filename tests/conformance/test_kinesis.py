@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 from tests import awsenv
 from tests.servers import Handle, Proxy
+from tests.slowness import slowness
 
 from msgbus.testing.conformance import BrokerSuite, Harness
 from msgbus.testing.conformance.order import OrderTests
@@ -22,15 +23,15 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     awsenv.use(monkeypatch, tmp_path)
 
 
-URL = "kinesis://us-east-1?lease=5&poll=0.02&reads=50&rate=0&checkpoint=0.2"
+URL = f"kinesis://us-east-1?lease={round(5 * slowness())}&poll=0.02&reads=50&rate=0&checkpoint=0.2"
 
 
 class KinesisHarness(Harness):
     """An emulator behind a proxy that can cut."""
 
-    patience = 12.0
+    patience = 12.0 * slowness()
     quiet = 0.15
-    lease = 0.3  # not the broker's: it renews its own
+    lease = 0.3 * slowness()  # not the broker's: it renews its own
     delay = 0.2
 
     def __init__(self, proxy: Proxy) -> None:
@@ -51,9 +52,9 @@ class TestMinistack(BrokerSuite):
 class TwoShardsHarness(Harness):
     """Streams on one emulator, leases and dead letters on the other."""
 
-    patience = 15.0
+    patience = 15.0 * slowness()
     quiet = 0.2
-    lease = 0.3
+    lease = 0.3 * slowness()
     delay = 0.2
     url = f"{URL}&shards=2"
 

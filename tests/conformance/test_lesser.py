@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from tests.slowness import slowness
 
 from msgbus import brokers
 from msgbus.testing.conformance import BrokerSuite, Harness
@@ -13,9 +14,9 @@ _names = itertools.count()
 class LesserHarness(Harness):
     """A server of its own per test; leases never end."""
 
-    patience = 5.0
+    patience = 5.0 * slowness()
     quiet = 0.06
-    lease = 0.2
+    lease = 0.2 * slowness()
     delay = 0.15
 
     def __init__(self, scheme: str) -> None:

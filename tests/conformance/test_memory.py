@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
+from tests.slowness import slowness
 
 from msgbus import brokers
 from msgbus.brokers.memory import MemoryBroker
@@ -27,9 +28,9 @@ class CuttableBroker(MemoryBroker):
 class MemoryHarness(Harness):
     """A server of its own per test."""
 
-    patience = 5.0
+    patience = 5.0 * slowness()
     quiet = 0.06
-    lease = 0.2
+    lease = 0.2 * slowness()
     delay = 0.15
 
     def __init__(self) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 from tests.servers import Handle, Proxy
 from tests.servers.fixtures import fauxqs, ministack, server_pool
+from tests.slowness import slowness
 
 from msgbus.testing.conformance import BrokerSuite, Harness
 
@@ -35,9 +36,9 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 class SqsHarness(Harness):
     """An emulator behind a proxy that can cut."""
 
-    patience = 12.0
+    patience = 12.0 * slowness()
     quiet = 0.3
-    lease = 1.0
+    lease = float(round(slowness()))  # of whole seconds
     delay = 1.0
 
     def __init__(self, proxy: Proxy) -> None:

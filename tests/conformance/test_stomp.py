@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 from tests.amqp.crash import written
 from tests.servers import Handle, Proxy, Server
+from tests.slowness import slowness
 
 from msgbus import brokers
 from msgbus.brokers.stomp import StompBroker
@@ -56,7 +57,7 @@ class StompHarness(Harness):
 class ActiveMqHarness(StompHarness):
     """ActiveMQ."""
 
-    patience = 20.0  # its scheduler may be late, and a second of a busy machine
+    patience = 20.0 * slowness()  # its scheduler may be late, and a second of a busy machine
 
     async def restart(self) -> None:
         """kill -9, and up again on the same data."""
@@ -68,7 +69,7 @@ class ActiveMqHarness(StompHarness):
 class RabbitMqHarness(StompHarness):
     """RabbitMQ."""
 
-    patience = 20.0
+    patience = 20.0 * slowness()
     wrong: ClassVar = {
         "test_a_message_that_kills_its_consumers_is_dead_in_the_end": "STOMP can't set the queue's x-delivery-limit"
     }

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.faults.amqp_worker import DELIVERIES, Item, Work, queue_of
-from tests.patience import patience
+from tests.slowness import slowness
 
 from msgbus import Bus, BusError, Outgoing, Receipt
 from msgbus.broker import QueueSpec
@@ -27,8 +27,8 @@ from msgbus.message import Source
 ROOT = Path(__file__).parents[2]
 _PARTS = 40  # calls of publish_many
 _BEFORE, _AFTER = (
-    2.0 * patience(),
-    4.0 * patience(),
+    2.0 * slowness(),
+    4.0 * slowness(),
 )  # seconds around trouble in which an answer may have been under way
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from tests.faults.http import Call, FaultyHttp, answer, passed
 from tests.faults.kinesis_worker import Item, Work, topic_of
 from tests.faults.ledger import ROOT
-from tests.patience import patience
+from tests.slowness import slowness
 
 from msgbus import Bus
 from msgbus.brokers.kinesis import KinesisBroker
@@ -25,7 +25,7 @@ from msgbus.brokers.kinesis.rows import SHARD_END
 from msgbus.dead import DeadLetters
 from msgbus.message import Source
 
-LEASE = 2.0 * patience()
+LEASE = 2.0 * slowness()
 
 
 def new_topic() -> str:

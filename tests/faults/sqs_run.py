@@ -13,7 +13,7 @@ from tests.faults.http import FaultyHttp
 from tests.faults.ledger import Ledger
 from tests.faults.sqs_weather import Wire
 from tests.faults.sqs_worker import Item, Work, queue_of
-from tests.patience import patience
+from tests.slowness import slowness
 
 from msgbus import Bus
 from msgbus.dead import DeadLetters
@@ -42,7 +42,7 @@ class Run:
     """`async with Run(...)`: a proxy before the server, a bus of the test behind it, and the workers' ledger."""
 
     def __init__(self, server: str, work: Work, items: Sequence[Item], wire: Wire, options: str = "") -> None:
-        self.work = replace(work, lease=work.lease * patience())
+        self.work = replace(work, lease=work.lease * slowness())
         self.items, self.wire = items, wire
         self.proxy = FaultyHttp(server, wire)
         self.poison = {item.n for item in items if item.poison}

@@ -9,8 +9,8 @@ import pytest
 from tests.effort import messages
 from tests.faults.amqp_run import Run, new_queue, some_items
 from tests.faults.amqp_worker import Work
-from tests.patience import patience
 from tests.servers import Handle, Proxy
+from tests.slowness import slowness
 
 pytestmark = pytest.mark.faults
 
@@ -38,7 +38,7 @@ async def test_connections_are_cut_again_and_again(rabbitmq: Handle, client: str
 async def test_a_connection_freezes(rabbitmq: Handle, client: str, count: int) -> None:
     """Heartbeats find it dead; the frozen half is closed when the network lives again."""
     async with Proxy(rabbitmq.url) as proxy:
-        url = f"{proxy.url}?client={client}&heartbeat={patience():.0f}"
+        url = f"{proxy.url}?client={client}&heartbeat={slowness():.0f}"
         async with Run(url, Work(queue=new_queue()), some_items(count)) as run:
             await run.start(2)
             publishing = asyncio.create_task(run.publish())

@@ -7,8 +7,8 @@ from tests.effort import messages, pause
 from tests.faults.sqs_run import Run, new_queue, some_items
 from tests.faults.sqs_weather import Wire
 from tests.faults.sqs_worker import Item, Work
-from tests.patience import patience
 from tests.servers import Handle
+from tests.slowness import slowness
 
 pytestmark = pytest.mark.faults
 
@@ -17,7 +17,7 @@ def slow_ones(items: list[Item], *shares: float) -> list[int]:
     """Items whose handler takes so long that whoever has begun one surely has it in hand."""
     numbers = [int(share * len(items)) for share in shares]
     for number in numbers:
-        items[number] = items[number].model_copy(update={"slow": 3.0 * patience(), "poison": False, "flaky": 0})
+        items[number] = items[number].model_copy(update={"slow": 3.0 * slowness(), "poison": False, "flaky": 0})
     return numbers
 
 
@@ -59,7 +59,7 @@ async def test_handlers_that_take_longer_than_the_visibility_timeout(fauxqs: Han
     wire = Wire()
     items = some_items(messages(10_000))
     for item in items[::650]:
-        item.slow, item.poison = 4.5 * patience(), False
+        item.slow, item.poison = 4.5 * slowness(), False
     async with Run(fauxqs.url, Work(queue=new_queue(), lease=2.0, concurrency=8), items, wire) as run:
         await run.workers(2)
         await run.publish()

@@ -69,6 +69,20 @@ def killables() -> dict[str, Server]:
     return {}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--no-servers`: only the tests that need none."""
+    parser.addoption("--no-servers", action="store_true", help="only the tests that need no server")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Remembers the option for fixtures that are asked for by name."""
+    _Without.servers = config.getoption("--no-servers", default=False)
+
+
+class _Without:
+    servers = False
+
+
 def give_up(error: UnavailableError) -> NoReturn:
     """Skips the test with the reason; in CI nothing may be skipped."""
     if os.environ.get("CI") == "true":
@@ -78,10 +92,22 @@ def give_up(error: UnavailableError) -> NoReturn:
 
 def shared(name: str) -> Handle:
     """The session's instance of a server, for a fixture or a test."""
+    if _Without.servers:
+        pytest.skip(f"needs {name}")
     try:
         return pool().get(name)
     except UnavailableError as error:
         give_up(error)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what names a server among its fixtures."""
+    if not _Without.servers:
+        return
+    named = {name.replace("-", "_") for name in NAMES} | {"server_pool", "start_private", "killable", "running"}
+    left_out = [item for item in items if named & set(getattr(item, "fixturenames", ()))]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -155,6 +181,8 @@ def killable() -> Callable[[str], Server]:
     """`killable("rabbitmq")`: up, ours alone for the time of the test, and used by other tests before and after."""
 
     def get(name: str) -> Server:
+        if _Without.servers:
+            pytest.skip(f"needs {name}")
         found = killables().setdefault(name, private_server(name))
         try:
             found.start()  # the first time, and where a test left it down

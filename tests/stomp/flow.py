@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tests.effort import messages
-from tests.patience import patience
+from tests.slowness import slowness
 
 from msgbus import Bus, Topic
 from msgbus.config import Settings
@@ -19,7 +19,7 @@ from msgbus.options import Limits, Retry
 COUNT = messages(10_000)
 """Messages of a flow, each different."""
 
-PATIENCE = 45.0 * patience()  # seconds: a server starts again in between
+PATIENCE = 45.0 * slowness()  # seconds: a server starts again in between
 SPAN = PATIENCE + COUNT / 200  # seconds of a whole flow, on a machine with much else to do
 PREFETCH = 50
 BATCH = max(10, COUNT // 100)

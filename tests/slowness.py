@@ -1,6 +1,6 @@
 """How slow this machine is, for what has to trust real time: leases of real servers, deadlines of processes.
 
-A test multiplies such seconds by `patience()`. On a machine that gives every process its share it is 1; where eight
+A test multiplies such seconds by `slowness()`. On a machine that gives every process its share it is 1; where eight
 others are busy on the same cores it is what is missing. Deadlines that nobody waits for on a good day can be long
 anyway.
 """
@@ -24,11 +24,11 @@ def share_of_a_core() -> float:
 
 
 @functools.cache
-def patience() -> float:
-    """By what real-time seconds are multiplied here, measured once; `MSGBUS_TEST_PATIENCE` says it instead."""
-    if said := os.environ.get("MSGBUS_TEST_PATIENCE"):
+def slowness() -> float:
+    """By what real-time seconds are multiplied here, measured once; `MSGBUS_TEST_SLOWNESS` says it instead."""
+    if said := os.environ.get("MSGBUS_TEST_SLOWNESS"):
         return float(said)
     return max(1.0, _USUAL / share_of_a_core())
 
 
-patience()  # as the session starts, when nothing of a test's own is running
+slowness()  # as the session starts, when nothing of a test's own is running
