@@ -24,8 +24,8 @@ from tests.kinesis.test_receiving import ack, some
 
 from msgbus import ConfigError, DecodeError, Refused, Unavailable
 from msgbus import headers as h
-from msgbus.archive import Archived, Archiver, Format, Resender, S3Archive, containers, replay
-from msgbus.archive.chunks import Chunks, is_within, order_of, prefixes, records_of
+from msgbus.archive import Archived, Archiver, Format, Resender, S3Archive, containers, objects, replay
+from msgbus.archive.chunks import Chunks, is_within, order_of, prefixes
 from msgbus.brokers.kinesis import KinesisBroker
 from msgbus.clock import SystemClock
 from msgbus.envelope.structured import structure
@@ -55,7 +55,7 @@ class Shelf:
         return self.objects[name]
 
     def positions(self) -> list[tuple[str, str, int]]:
-        records = [record for content in self.objects.values() for record in records_of(content)]
+        records = [record for content in self.objects.values() for record in objects.decode(content)]
         return sorted((record.shard, record.sequence, record.sub) for record in records)
 
 
@@ -90,9 +90,7 @@ def test_crashes_between_writing_and_checkpoint_leave_each_position_once(  # noq
                     ended += chunks.all()  # idle, or told to stop
                 for chunk in ended:
                     name = f"t/{chunk.name(kind)}"
-                    shelf.objects[name] = (
-                        containers.encode(name, "t", chunk.records) if kind == "avro" else chunk.content()
-                    )
+                    shelf.objects[name] = objects.encode(name, "t", chunk.records, kind)
                     if chance.random() < 0.3:
                         break  # killed before its checkpoint
                     done += len(chunk.records)
@@ -126,7 +124,7 @@ RECORDS = st.lists(st.builds(Archived, st.text(), st.text(), st.integers(0, 9), 
 @given(RECORDS)
 def test_a_container_comes_back_and_others_can_read_it(records: list[Archived]) -> None:
     content = containers.encode("t/x.avro", "t", records)
-    assert list(records_of(content)) == records
+    assert list(objects.decode(content)) == records
     with DataFileReader(io.BytesIO(content), DatumReader()) as reader:  # Apache's own
         theirs: list[Any] = list(reader)
         assert reader.codec == "deflate"
@@ -163,7 +161,7 @@ def test_what_is_no_container_is_said() -> None:
     fastavro.writer(foreign, {"type": "record", "name": "x", "fields": [{"name": "y", "type": "int"}]}, [{"y": 1}])
     for content in (b"Obj\x01", whole[:-20], whole.replace(b"deflate", b"deflat!"), foreign.getvalue()):
         with pytest.raises(DecodeError, match="Avro"):
-            list(records_of(content))
+            list(objects.decode(content))
 
 
 def test_formats_are_checked() -> None:
@@ -353,7 +351,7 @@ async def test_the_commands(bench: Bench, tmp_path: Path, monkeypatch: pytest.Mo
     store = S3Archive.of_url(broker._connected(), place)
 
     async def is_written() -> bool:
-        return sum([len(list(records_of(await store.get(name)))) for name in await store.names("")]) == 10
+        return sum([len(list(objects.decode(await store.get(name)))) for name in await store.names("")]) == 10
 
     async with asyncio.timeout(40):
         await eventually(is_written)

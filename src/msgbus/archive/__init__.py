@@ -9,7 +9,7 @@ Needs Kinesis: what is archived has a position in a shard.
 """
 
 from msgbus.archive.archiver import Archiver
-from msgbus.archive.chunks import Archived, Format
+from msgbus.archive.record import Archived, Format
 from msgbus.archive.replay import Resender, replay
 from msgbus.archive.store import ArchiveStore, S3Archive
 

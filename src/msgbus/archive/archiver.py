@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import get_args
 
 from msgbus import backoff
-from msgbus.archive.chunks import Chunk, Chunks, Format
+from msgbus.archive import objects
+from msgbus.archive.chunks import Chunk, Chunks
+from msgbus.archive.record import Format
 from msgbus.archive.store import ArchiveStore
 from msgbus.broker import Broker, KeepsLeases, Receiver
 from msgbus.clock import Clock, SystemClock
-from msgbus.errors import BusError, ConfigError, LeaseLost, ReceiverClosed, Throttled, Unavailable
+from msgbus.errors import PASSING, BusError, ConfigError, LeaseLost, ReceiverClosed
 from msgbus.message import Act, Delivery, Settlement, Source
 
 log = logging.getLogger("msgbus.archive")
@@ -63,7 +66,7 @@ class Archiver:
                 async with self._broker.receiver(self._source, prefetch=self._prefetch) as receiver:
                     self._receiver = receiver
                     await self._archive(receiver)
-            except (ReceiverClosed, Throttled, Unavailable) as error:
+            except (ReceiverClosed, *PASSING) as error:
                 failures += 1
                 log.warning("%s: reading again: %s", self._source, error)
                 await self._clock.sleep(backoff.delay(failures, 0.1, longest=10.0))
@@ -92,24 +95,17 @@ class Archiver:
     async def _write(self, receiver: Receiver, chunk: Chunk) -> None:
         """The object first, then the checkpoint."""
         name = f"{self._source.name}/{chunk.name(self._format)}"
-        content = self._content
-        encoded = await asyncio.to_thread(content, name, chunk) if chunk.size > 1 << 20 else content(name, chunk)
-        for attempt in range(1, 1_000_000):
+        what = (name, self._source.name, chunk.records, self._format)
+        encoded = await asyncio.to_thread(objects.encode, *what) if chunk.size > 1 << 20 else objects.encode(*what)
+        for attempt in itertools.count(1):
             try:
                 await self._store.put(name, encoded)
                 break
-            except (Throttled, Unavailable) as error:
+            except PASSING as error:
                 log.warning("%s: writing %s: %s", self._source, name, error)
                 await self._clock.sleep(backoff.delay(attempt, 0.1, longest=10.0))
         self.written += len(chunk.records)
         await self._settle(receiver, chunk.deliveries)
-
-    def _content(self, name: str, chunk: Chunk) -> bytes:
-        if self._format == "jsonl":
-            return chunk.content()
-        from msgbus.archive import containers  # noqa: PLC0415 - needs an extra
-
-        return containers.encode(name, self._source.name, chunk.records)
 
     async def _settle(self, receiver: Receiver, deliveries: Sequence[Delivery]) -> None:
         for start in range(0, len(deliveries), _BATCH):

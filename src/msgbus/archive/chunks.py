@@ -7,74 +7,16 @@ and checkpoint, writes it under the same name: each position is in the archive o
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
 
-from msgbus.errors import DecodeError
+from msgbus.archive.record import Archived, Format
 from msgbus.message import Delivery
 
-Format = Literal["jsonl", "avro"]
-"""Of an object, and the end of its name: newline JSON, or an Avro object container file."""
-
-_CONTAINER = b"Obj\x01"  # how an Avro container begins
 _HOUR = 3600.0
 _MANY = 60  # listings, before wider ones are better
 _PATTERNS = ((_HOUR, "%Y/%m/%d/%H/"), (24 * _HOUR, "%Y/%m/%d/"), (28 * 24 * _HOUR, "%Y/%m/"))
-
-
-class Archived(NamedTuple):
-    """One record. `time`: when it arrived, in Unix seconds."""
-
-    shard: str
-    sequence: str
-    sub: int
-    key: str
-    time: float
-    data: bytes
-
-    @classmethod
-    def of(cls, delivery: Delivery) -> Archived:
-        """A delivery of Kinesis, as it came. Raises TypeError for one that has no position."""
-        raw = delivery.raw
-        if not isinstance(raw, Mapping) or "SequenceNumber" not in raw:
-            raise TypeError(f"{delivery.source}: only what comes from Kinesis can be archived")
-        return cls(
-            raw["ShardId"],
-            raw["SequenceNumber"],
-            int(raw.get("SubSequenceNumber", 0)),
-            raw["PartitionKey"],
-            float(raw.get("ApproximateArrivalTimestamp") or 0.0),
-            delivery.body,
-        )
-
-    def to_line(self) -> bytes:
-        """One line of JSON; data that is no text is `data_base64`."""
-        line: dict[str, Any] = {
-            "shard": self.shard,
-            "sequence": self.sequence,
-            "sub": self.sub,
-            "key": self.key,
-            "time": self.time,
-        }
-        try:
-            line["data"] = self.data.decode()
-        except UnicodeDecodeError:
-            line["data_base64"] = base64.b64encode(self.data).decode()
-        return json.dumps(line, separators=(",", ":")).encode() + b"\n"
-
-    @classmethod
-    def from_line(cls, text: bytes) -> Archived:
-        """What `to_line` wrote. Raises DecodeError."""
-        try:
-            line = json.loads(text)
-            data = line["data"].encode() if "data" in line else base64.b64decode(line["data_base64"], validate=True)
-            return cls(line["shard"], line["sequence"], int(line["sub"]), line["key"], float(line["time"]), data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DecodeError(f"not a line of an archive: {error}") from error
 
 
 @dataclass(slots=True, eq=False)
@@ -91,10 +33,6 @@ class Chunk:
         self.records.append(record)
         self.deliveries.append(delivery)
         self.size += len(record.data)
-
-    def content(self) -> bytes:
-        """Newline JSON."""
-        return b"".join(record.to_line() for record in self.records)
 
     def name(self, kind: Format = "jsonl") -> str:
         """By hour and shard: `2026/11/24/06/shardId-000000000000/3010-SEQUENCE-SUB.jsonl`."""
@@ -167,12 +105,3 @@ def is_within(name: str, since: float, until: float) -> bool:
 def _late(until: float) -> float:
     """A record that is late lies in a window after its own."""
     return until + _HOUR
-
-
-def records_of(content: bytes) -> Iterable[Archived]:
-    """The records of a chunk, in either format. Raises DecodeError."""
-    if content.startswith(_CONTAINER):
-        from msgbus.archive import containers  # noqa: PLC0415 - needs an extra
-
-        return containers.decode(content)
-    return (Archived.from_line(line) for line in content.splitlines() if line)

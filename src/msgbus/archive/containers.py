@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import fastavro
 
-from msgbus.archive.chunks import Archived
+from msgbus.archive.record import Archived
 from msgbus.envelope.opening import open_delivery
 from msgbus.errors import DecodeError
 from msgbus.message import Delivery, Source

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from msgbus import headers as h
-from msgbus.archive.chunks import Archived, is_within, order_of, prefixes, records_of
+from msgbus.archive import objects
+from msgbus.archive.chunks import is_within, order_of, prefixes
+from msgbus.archive.record import Archived
 from msgbus.archive.store import ArchiveStore
 from msgbus.envelope.fitting import fitter
 from msgbus.envelope.opening import open_delivery
@@ -28,7 +30,7 @@ async def replay(
     for prefix in prefixes(since, until):
         names = [name for name in await store.names(f"{topic}/{prefix}") if is_within(name, since, until)]
         for name in sorted(names, key=order_of):
-            for record in _new(records_of(await store.get(name)), given):
+            for record in _new(objects.decode(await store.get(name)), given):
                 if since <= record.time < until and (key is None or record.key == key):
                     yield record
 

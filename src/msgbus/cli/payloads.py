@@ -13,7 +13,7 @@ from msgbus import headers as h
 from msgbus.errors import ConfigError, DecodeError
 from msgbus.handlers.decoding import decoder
 from msgbus.message import Delivery, Source
-from msgbus.topic import Queue, Topic, type_name
+from msgbus.topic import Queue, Topic
 
 BATCH = 500  # payloads of one publish_many
 _CHUNK = 1 << 18
@@ -32,7 +32,6 @@ class Checker:
 
     def __init__(self, target: Topic[Any] | Queue[Any]) -> None:
         self.takes_bytes = target.type is bytes
-        self._type = type_name(target.type)
         self._source = Source("queue", target.name)
         self._decode = decoder(repr(target), target.type, target.codec)
         self._content_type = target.codec.content_type

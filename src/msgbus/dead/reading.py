@@ -10,10 +10,9 @@ from typing import Any
 from msgbus import backoff
 from msgbus.broker import Broker, Capabilities, Receiver
 from msgbus.clock import Clock
-from msgbus.errors import BusError, LeaseLost, Throttled, Unavailable
+from msgbus.errors import PASSING, BusError, LeaseLost
 from msgbus.message import Act, Delivery, Settlement, Source
 
-_AGAIN = (Throttled, Unavailable)
 _TRIES = 5  # of a call that was throttled
 _GIVE_BACK = 10.0  # seconds that giving letters back may take; leases that are not given back end by themselves
 
@@ -37,7 +36,7 @@ class Reading:
         for attempt in range(1, _TRIES):
             try:
                 return await self._receive(most, self._wait)
-            except _AGAIN as error:
+            except PASSING as error:
                 await self._pause(attempt, error)
         return await self._receive(most, self._wait)
 
@@ -72,7 +71,7 @@ class Reading:
     async def _settle_batch(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:
         results = list(await self._receiver.settle(batch))
         for attempt in range(1, _TRIES):
-            again = [place for place, result in enumerate(results) if isinstance(result, _AGAIN)]
+            again = [place for place, result in enumerate(results) if isinstance(result, PASSING)]
             if not again:
                 break
             await self._pause(attempt, results[again[0]])

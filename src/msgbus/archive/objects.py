@@ -1,0 +1,27 @@
+"""The bytes of an object in the archive: the records of a chunk, in one of two formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgbus.archive.record import Archived, Format
+
+_CONTAINER = b"Obj\x01"  # how an Avro container begins
+
+
+def encode(name: str, stream: str, records: Sequence[Archived], kind: Format) -> bytes:
+    """A chunk under its name. The same records under the same name are the same bytes."""
+    if kind == "jsonl":
+        return b"".join(record.to_line() for record in records)
+    from msgbus.archive import containers  # noqa: PLC0415 - needs an extra
+
+    return containers.encode(name, stream, records)
+
+
+def decode(content: bytes) -> Iterable[Archived]:
+    """The records of a chunk, in either format. Raises DecodeError."""
+    if content.startswith(_CONTAINER):
+        from msgbus.archive import containers  # noqa: PLC0415 - needs an extra
+
+        return containers.decode(content)
+    return (Archived.from_line(line) for line in content.splitlines() if line)
