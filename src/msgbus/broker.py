@@ -168,7 +168,7 @@ class Backlog:
     """How much waits: `depth` ready, `in_flight` delivered and unsettled, `oldest` age in seconds."""
 
     depth: int
-    in_flight: int = 0
+    in_flight: int | None = None
     oldest: float | None = None
 
 

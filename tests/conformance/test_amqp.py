@@ -12,7 +12,6 @@ from tests.amqp.crash import written
 from tests.servers import Handle, Proxy, Server
 from tests.slowness import slowness
 
-from msgbus import brokers
 from msgbus.brokers.amqp import AmqpBroker
 from msgbus.clock import Clock
 from msgbus.testing.conformance import BrokerSuite, Harness
@@ -36,6 +35,7 @@ class WatchedBroker(AmqpBroker):
 class AmqpHarness(Harness):
     """The session's server, behind a proxy that can be cut."""
 
+    brokers: ClassVar = {"watched-amqp": WatchedBroker}
     quiet = 0.15
     delay = 0.5  # a rung of the ladder of delay queues
 
@@ -75,10 +75,7 @@ class AmqpSuite(BrokerSuite):
     client: ClassVar[str]
 
     @pytest.fixture
-    async def harness(
-        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, rabbitmq: Handle
-    ) -> AsyncIterator[AmqpHarness]:
-        monkeypatch.setitem(brokers.BUILT_IN, "watched-amqp", (__name__, "WatchedBroker", ""))
+    async def harness(self, request: pytest.FixtureRequest, rabbitmq: Handle) -> AsyncIterator[AmqpHarness]:
         if request.function.__name__ == "test_messages_survive_a_restart_of_the_server":
             server = request.getfixturevalue("killable")("rabbitmq")
             async with Proxy(server.url) as proxy:

@@ -1,12 +1,13 @@
 """Brokers that claim little, in the shared suite: what is not claimed is refused, held by the core or enveloped."""
 
 import itertools
+from typing import ClassVar
 
 import pytest
 from tests.slowness import slowness
 
-from msgbus import brokers
 from msgbus.testing.conformance import BrokerSuite, Harness
+from msgbus.testing.conformance.lesser import Stream, WorkQueue
 
 _names = itertools.count()
 
@@ -14,6 +15,7 @@ _names = itertools.count()
 class LesserHarness(Harness):
     """A server of its own per test; leases never end."""
 
+    brokers: ClassVar = {"work-queue": WorkQueue, "stream": Stream}
     patience = 5.0 * slowness()
     quiet = 0.06
     lease = 0.2 * slowness()
@@ -25,13 +27,11 @@ class LesserHarness(Harness):
 
 class TestWorkQueue(BrokerSuite):
     @pytest.fixture
-    def harness(self, monkeypatch: pytest.MonkeyPatch) -> Harness:
-        monkeypatch.setitem(brokers.BUILT_IN, "work-queue", ("tests.conformance.lesser", "WorkQueue", ""))
+    def harness(self) -> Harness:
         return LesserHarness("work-queue")
 
 
 class TestStream(BrokerSuite):
     @pytest.fixture
-    def harness(self, monkeypatch: pytest.MonkeyPatch) -> Harness:
-        monkeypatch.setitem(brokers.BUILT_IN, "stream", ("tests.conformance.lesser", "Stream", ""))
+    def harness(self) -> Harness:
         return LesserHarness("stream")

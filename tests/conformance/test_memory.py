@@ -7,7 +7,6 @@ from typing import ClassVar
 import pytest
 from tests.slowness import slowness
 
-from msgbus import brokers
 from msgbus.brokers.memory import MemoryBroker
 from msgbus.clock import Clock
 from msgbus.testing.conformance import BrokerSuite, Harness
@@ -28,6 +27,7 @@ class CuttableBroker(MemoryBroker):
 class MemoryHarness(Harness):
     """A server of its own per test."""
 
+    brokers: ClassVar = {"cuttable-memory": CuttableBroker}
     patience = 5.0 * slowness()
     quiet = 0.06
     lease = 0.2 * slowness()
@@ -43,7 +43,6 @@ class MemoryHarness(Harness):
 
 class TestMemory(BrokerSuite):
     @pytest.fixture
-    def harness(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryHarness]:
-        monkeypatch.setitem(brokers.BUILT_IN, "cuttable-memory", (__name__, "CuttableBroker", ""))
+    def harness(self) -> Iterator[MemoryHarness]:
         yield MemoryHarness()
         CuttableBroker.opened.clear()

@@ -12,7 +12,6 @@ from tests.amqp.crash import written
 from tests.servers import Handle, Proxy, Server
 from tests.slowness import slowness
 
-from msgbus import brokers
 from msgbus.brokers.stomp import StompBroker
 from msgbus.clock import Clock
 from msgbus.testing.conformance import BrokerSuite, Harness
@@ -36,6 +35,7 @@ class WatchedBroker(StompBroker):
 class StompHarness(Harness):
     """The session's server, behind a proxy that can be cut."""
 
+    brokers: ClassVar = {"watched-stomp": WatchedBroker}
     quiet = 0.08
     delay = 0.5
 
@@ -90,10 +90,7 @@ class StompSuite(BrokerSuite):
     kind: ClassVar[type[StompHarness]]
 
     @pytest.fixture
-    async def harness(
-        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-    ) -> AsyncIterator[StompHarness]:
-        monkeypatch.setitem(brokers.BUILT_IN, "watched-stomp", (__name__, "WatchedBroker", ""))
+    async def harness(self, request: pytest.FixtureRequest) -> AsyncIterator[StompHarness]:
         private = request.function.__name__ == "test_messages_survive_a_restart_of_the_server"
         start = request.getfixturevalue("killable") if private else None
         server: Handle = start(self.server) if start else request.getfixturevalue(self.server)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -30,10 +31,40 @@ A broker is named here once the conformance suite is green on its real server.
 """
 
 
+Factory = Callable[..., Broker]
+"""Makes a broker that is not yet connected: called as `factory(url, clock=clock)`."""
+
+_registered: dict[str, Factory] = {}
+
+
+def register(scheme: str, factory: Factory) -> None:
+    """Have URLs with `scheme` opened by `factory(url, clock=clock)`, in this process and from now on.
+
+    For a program or a test with a broker of its own; a package that is installed names it as an entry point. A
+    scheme that is built in, or an entry point's, is taken over.
+    """
+    _registered[scheme] = factory
+
+
+@contextmanager
+def registered(factories: Mapping[str, Factory]) -> Iterator[None]:
+    """`register` for the length of a block; what the schemes meant before, they mean again."""
+    before = dict(_registered)
+    _registered.update(factories)
+    try:
+        yield
+    finally:
+        _registered.clear()
+        _registered.update(before)
+
+
 def open_broker(url: str, clock: Clock) -> Broker:
     """The broker for a URL, not yet connected. Raises ConfigError for an unknown scheme or a missing extra."""
     scheme = urlsplit(url).scheme
-    if scheme in BUILT_IN:
+    factory: Factory
+    if scheme in _registered:
+        factory = _registered[scheme]
+    elif scheme in BUILT_IN:
         module, name, extra = BUILT_IN[scheme]
         factory = _load(url, module, name, extra)
     else:
@@ -48,21 +79,21 @@ def shown(url: str) -> str:
 
 
 def known_schemes() -> list[str]:
-    """Every scheme that can be opened here, built in and third-party."""
-    return sorted({*BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINTS))})
+    """Every scheme that can be opened here: registered, built in, an entry point's."""
+    return sorted({*_registered, *BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINTS))})
 
 
-def _load(url: str, module: str, name: str, extra: str) -> Callable[..., Broker]:
+def _load(url: str, module: str, name: str, extra: str) -> Factory:
     try:
-        return cast(Callable[..., Broker], getattr(importlib.import_module(module), name))
+        return cast(Factory, getattr(importlib.import_module(module), name))
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{shown(url)}: {error.name} is missing, install it with: pip install 'msgbus[{extra}]'"
         ) from error
 
 
-def _third_party(url: str, scheme: str) -> Callable[..., Broker]:
+def _third_party(url: str, scheme: str) -> Factory:
     for entry in entry_points(group=ENTRY_POINTS, name=scheme):
         loaded: Any = entry.load()
-        return cast(Callable[..., Broker], loaded)
+        return cast(Factory, loaded)
     raise ConfigError(f"{shown(url)!r}: no broker for the scheme {scheme!r}; there are {', '.join(known_schemes())}")

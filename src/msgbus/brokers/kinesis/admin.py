@@ -85,7 +85,7 @@ class KinesisAdmin:
             return None
         came = [lag.oldest for lag in lags if lag.oldest is not None]
         oldest = max(0.0, self._clock.time() - min(came)) if came else None
-        return Backlog(sum(lag.waiting for lag in lags), 0, oldest)
+        return Backlog(sum(lag.waiting for lag in lags), None, oldest)
 
     async def lag(self, source: Source) -> Sequence[ShardLag]:
         """Each shard of the group that is not finished. Costs one of the five reads that a shard has each second."""

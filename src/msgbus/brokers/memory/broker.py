@@ -41,8 +41,9 @@ class MemoryBroker:
             receiver.close(Disconnected("closed"))
 
     def capabilities(self, source: Source | None = None) -> Capabilities:
-        """The same for every source."""
+        """The same for every source, but for the lease: a queue keeps the one that was last asked for."""
         options = self.hub.options
+        queue = None if source is None else self.hub.queues.get(source.address)
         return Capabilities(
             send_batch=_BATCH,
             send_slots=4,
@@ -54,7 +55,7 @@ class MemoryBroker:
             expiry=True,
             receive_batch=_BATCH,
             order="key",
-            lease=options.lease,
+            lease=options.lease if queue is None else queue.lease,
             lease_extends=True,
             counts_deliveries=True,
             release_counts=False,

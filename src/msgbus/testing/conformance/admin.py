@@ -7,16 +7,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import time
 
 import pytest
 
-from msgbus.broker import Capabilities, QueueSpec
-from msgbus.errors import Refused
-from msgbus.message import Source, Start
+from msgbus.broker import Backlog, Capabilities, QueueSpec
+from msgbus.errors import BusError, Disconnected, Refused, Unavailable
+from msgbus.message import Act, Delivery, Receipt, Settlement, Source, Start
 from msgbus.testing.conformance.base import Base
 from msgbus.testing.conformance.claims import about, not_claimed
 from msgbus.testing.conformance.lab import Lab, numbers, parts_of
+
+_ROUNDED = 0.05  # seconds: a server's clock, and what it rounds
 
 
 def contradictions(can: Capabilities) -> list[str]:
@@ -57,6 +58,18 @@ class AdminTests(Base):
         await broker.close()
         assert not broker.status().connected
         assert broker.status().reason
+
+    @about("shared")
+    async def test_connecting_to_no_server_can_be_tried_again(self, lab: Lab) -> None:
+        if not lab.harness.unreachable:
+            pytest.skip("the harness knows no URL that is `unreachable`")
+        await _cannot_connect(lab, lab.harness.unreachable, (Disconnected, Unavailable))
+
+    @about("shared")
+    async def test_a_wrong_password_is_refused(self, lab: Lab) -> None:
+        if not lab.harness.unauthorized:
+            pytest.skip("the harness knows no URL that is `unauthorized`")
+        await _cannot_connect(lab, lab.harness.unauthorized, (Refused,))
 
     @about("replay")
     async def test_lags_are_of_what_is_received(self, lab: Lab) -> None:
@@ -134,21 +147,36 @@ class AdminTests(Base):
         source = await lab.home()
         if await lab.broker.admin.backlog(source) is None:
             pytest.skip("Admin.backlog answers None: this broker can't tell")
-        await lab.send_numbers(source, range(3))
-        end = time.monotonic() + lab.harness.patience
-        while (backlog := await lab.broker.admin.backlog(source)) is not None and backlog.depth < 3:
-            assert time.monotonic() < end, backlog
-            await asyncio.sleep(lab.harness.quiet)  # some count with a lag
-        assert backlog is not None
-        assert backlog.depth == 3
-        assert backlog.oldest is None or 0 <= backlog.oldest <= lab.harness.patience
+        sent: list[float] = []
+        for number in range(3):
+            sent.append(lab.now())
+            await lab.send_numbers(source, [number])
+            await asyncio.sleep(lab.harness.quiet)  # time itself is what is told apart
+        backlog = await _counted(lab, source, 3, 0)
+        _check_age(lab, backlog, sent[0], sent[1])
+        if backlog.in_flight is not None:
+            receiver = await lab.open(source, prefetch=1)
+            held = await lab.collect(receiver, 1)
+            _check_age(lab, await _counted(lab, source, 2, 1), sent[1], sent[2])
+            await lab.ack(receiver, held)
+            await lab.leave(receiver)
+            await _counted(lab, source, 2, 0)
 
     @about("receive_batch")
     async def test_purge_throws_away_what_waits(self, lab: Lab) -> None:
-        source, other = await lab.home(), await lab.declare(_other(lab))
+        source, other = await lab.home(), await lab.declare(lab.other())
         await lab.send_numbers(source, range(3))
         await lab.send_numbers(other, range(2))
-        assert 0 <= await lab.broker.admin.purge(source) <= 3
+        held: list[Delivery] = []
+        if not lab.harness.purges_in_flight:
+            receiver = await lab.open(source, prefetch=1)
+            held = await lab.collect(receiver, 1)
+        assert 0 <= await lab.broker.admin.purge(source) <= 3 - len(held)
+        if held:  # it is somebody's, and comes back from there
+            await receiver.stop()
+            await lab.settle(receiver, [Settlement(held[0], Act.RELEASE)])
+            await lab.leave(receiver)
+            assert numbers(await lab.drain(source, 1)) == numbers(held)
         await lab.empty(source)
         assert sorted(numbers(await lab.drain(other, 2))) == [0, 1]
         await lab.send_numbers(source, [9])
@@ -173,7 +201,7 @@ class AdminTests(Base):
         await lab.send_numbers(source, range(3))
         await lab.drain(source, 3)
         await asyncio.sleep(lab.harness.quiet)
-        later = time.time()
+        later = lab.time()
         await lab.send_numbers(source, range(3, 5))
         await lab.broker.admin.seek(source, Start("oldest"))
         assert sorted(numbers(await lab.drain(source, 5))) == [0, 1, 2, 3, 4]
@@ -183,6 +211,23 @@ class AdminTests(Base):
         await lab.broker.admin.seek(source, Start("latest"))
         await lab.empty(source)
 
+    @about("replay")
+    async def test_a_group_can_seek_to_a_position(self, lab: Lab) -> None:
+        if not lab.can.replay:
+            not_claimed("replay", "there is nothing to seek, see test_a_group_can_seek")
+        source = await lab.declare(lab.group()) if lab.can.fanout else await lab.home()
+        receipts: list[Receipt | BusError] = []
+        for number in range(4):
+            receipts += await lab.try_send(lab.out(source, number, key="k"))
+        place = Start("position", receipts[2].position if isinstance(receipts[2], Receipt) else None)
+        if place.value is None:
+            with pytest.raises(Refused):
+                await lab.broker.admin.seek(source, place)
+            return
+        await lab.drain(source, 4)
+        await lab.broker.admin.seek(source, place)
+        assert sorted(numbers(await lab.drain(source, 2))) == [2, 3]  # from there on, the position itself included
+
     @about("queues")
     async def test_admin_of_a_missing_queue_is_no_crash(self, lab: Lab) -> None:
         source = lab.queue("missing") if lab.can.queues else lab.group(topic="missing")
@@ -190,5 +235,29 @@ class AdminTests(Base):
             assert await lab.broker.admin.backlog(source) is None
 
 
-def _other(lab: Lab) -> Source:
-    return lab.queue("other") if lab.can.queues else lab.group("other", topic="other")
+async def _cannot_connect(lab: Lab, url: str, errors: tuple[type[BusError], ...]) -> None:
+    """`connect` itself looks at the server, and says what would help."""
+    broker = lab.harness.broker(url)
+    async with asyncio.timeout(lab.harness.patience):
+        with pytest.raises(errors):
+            await broker.connect()
+    assert not broker.status().connected
+    await broker.close()
+
+
+async def _counted(lab: Lab, source: Source, depth: int, in_flight: int) -> Backlog:
+    """The backlog, as soon as it says so: some count with a lag."""
+    end = lab.now() + lab.harness.patience
+    while True:
+        backlog = await lab.broker.admin.backlog(source)
+        assert backlog is not None
+        if backlog.depth == depth and backlog.in_flight in (None, in_flight):
+            return backlog
+        assert lab.now() < end, f"{backlog}, and {depth} wait, {in_flight} are in flight"
+        await asyncio.sleep(lab.harness.quiet)
+
+
+def _check_age(lab: Lab, backlog: Backlog, sent: float, next_sent: float) -> None:
+    """`oldest` is the age of what was sent at `sent`, and not of what came after it."""
+    if backlog.oldest is not None:
+        assert lab.now() - next_sent - _ROUNDED < backlog.oldest <= lab.now() - sent + _ROUNDED

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from msgbus.brokers import registered
 from msgbus.testing.conformance.harness import Harness
 from msgbus.testing.conformance.lab import Lab
 
@@ -27,9 +28,10 @@ class Base:
         names = (request.node.name, request.function.__name__)
         if (reason := next((harness.wrong[name] for name in names if name in harness.wrong), None)) is not None:
             request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
-        lab = Lab(harness)
-        try:
-            await lab.start()
-            yield lab
-        finally:
-            await lab.close()
+        with registered(harness.brokers):
+            lab = Lab(harness)
+            try:
+                await lab.start()
+                yield lab
+            finally:
+                await lab.close()

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from msgbus import headers as h
 from msgbus.message import Act, Delivery, Settlement, Source
@@ -68,7 +67,7 @@ class DeadLetterTests(Base):
         source = await lab.home()
         receiver = await lab.open(source)
         out = lab.out(source, _BODY, key="k")
-        out.expires_at = time.time() + 2 * lab.harness.delay
+        out.expires_at = lab.time() + 2 * lab.harness.delay
         out.headers[h.EXPIRES] = f"{out.expires_at:.3f}"
         await lab.send(out)
         await lab.settle(receiver, [dead(delivery) for delivery in await lab.collect(receiver, 1)])

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar, Literal
 
 import pytest
 
 from msgbus.broker import Broker
-from msgbus.brokers import open_broker
-from msgbus.clock import SystemClock
+from msgbus.brokers import Factory, open_broker
+from msgbus.clock import Clock, SystemClock
+from msgbus.message import Outgoing
+
+Ability = Literal["cut", "restart", "spoil", "places"]
 
 
 class Harness:
-    """Joins one broker to the suite. Subclass it; `url` is enough for a start.
+    """Joins one broker to the suite. Subclass it; `url` is enough for a start, each hook brings more tests.
 
     Every test uses names of its own, so one server can serve a whole run. Times in seconds.
     """
 
     url: str
     """A Bus opens the broker by this; two brokers with the same URL share the server."""
+
+    brokers: ClassVar[Mapping[str, Factory]] = {}
+    """Schemes known while a test runs, beside those that are installed: scheme -> `factory(url, clock=...)`."""
+
+    unreachable: str = ""
+    """Optional. A URL where no server is: connecting must raise Disconnected or Unavailable."""
+
+    unauthorized: str = ""
+    """Optional. A URL with a wrong password, or whatever the server turns away: connecting must raise Refused."""
+
+    clock: Clock = SystemClock()
+    """The time of the suite and of its brokers."""
 
     patience: float = 10.0
     """The longest wait for something that must happen."""
@@ -33,15 +48,21 @@ class Harness:
     delay: float = 1.0
     """A short delay that the broker can measure; several `retry_resolution`."""
 
+    retry_copies: bool = True
+    """Whether RETRY comes back with `Settlement.headers`; not where the server itself hands the message out again."""
+
+    purges_in_flight: bool = False
+    """Whether the server can't purge what waits without what is in flight."""
+
     wrong: ClassVar[Mapping[str, str]] = {}
     """Tests that fail because the server or emulator is at fault: name -> reason. They are expected to fail.
 
     A name with its parameters (`test_x[text]`) means that case alone.
     """
 
-    def broker(self) -> Broker:
-        """A new broker on the server, independent of others and not yet connected."""
-        return open_broker(self.url, SystemClock())
+    def broker(self, url: str = "") -> Broker:
+        """A new broker on the server (or of `url`), independent of others and not yet connected."""
+        return open_broker(url or self.url, self.clock)
 
     async def cut(self) -> None:
         """Optional. Break every connection to the server, so that clients notice; new ones can be made at once."""
@@ -51,7 +72,21 @@ class Harness:
         """Optional. Kill the server and start it again with what it had stored."""
         raise NotImplementedError
 
-    def needs(self, ability: Literal["cut", "restart"]) -> None:
+    def spoil(self, out: Outgoing) -> None:
+        """Optional. Change a message that is about to be sent, so that the server itself refuses it, and it alone.
+
+        The broker must find out by the server's answer: no capability may tell it before.
+        """
+        raise NotImplementedError
+
+    async def places(self) -> Collection[str]:
+        """Optional. The names of all that stands on the server now: queues, topics, inboxes."""
+        raise NotImplementedError
+
+    async def clean(self, prefix: str) -> None:
+        """Optional. After each test: remove what it left, whose names begin with `prefix`."""
+
+    def needs(self, ability: Ability) -> None:
         """Skip a test where this harness does not override that method."""
         if getattr(type(self), ability) is getattr(Harness, ability):
-            pytest.skip(f"the harness has no ability to {ability}")
+            pytest.skip(f"the harness has no {ability}()")

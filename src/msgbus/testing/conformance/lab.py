@@ -6,15 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 from msgbus import headers as h
 from msgbus.broker import Binding, Broker, Capabilities, Part, QueueSpec, Receiver, Result, TopicSpec
 from msgbus.bus import Bus
-from msgbus.clock import SystemClock
 from msgbus.config import Settings
 from msgbus.envelope.fitting import fitter
 from msgbus.envelope.opening import opener
@@ -23,7 +21,13 @@ from msgbus.message import Act, Address, Delivery, Outgoing, Receipt, Settlement
 from msgbus.publishing.link import Link
 from msgbus.testing.conformance.harness import Harness
 
+INBOX = Source("reply", "inbox")
+FIRST_FAILED = "1700000000.000"
+
 _GLANCE = 0.05  # seconds of one look at one of several receivers
+_EARLY = 0.01  # seconds that two clocks may differ
+_LATE = 0.5  # seconds that a delay may be late beyond `retry_resolution`: whoever is late by a second is found
+_TRIES = 6
 
 
 class Lab:
@@ -47,17 +51,28 @@ class Lab:
         self.can = self.broker.capabilities()
 
     async def close(self) -> None:
-        """Close all that was opened."""
-        for stack in self._open.values():
-            await stack.aclose()
-        await self._stack.aclose()
+        """Close all that was opened, and have the harness remove what is left of it."""
+        try:
+            for stack in self._open.values():
+                await stack.aclose()
+            await self._stack.aclose()
+        finally:
+            await self.harness.clean(self.prefix)
+
+    def now(self) -> float:
+        """Monotonic seconds, on the harness's clock."""
+        return self.harness.clock.now()
+
+    def time(self) -> float:
+        """Unix time, on the harness's clock."""
+        return self.harness.clock.time()
 
     async def second(self) -> Broker:
         """Another connected broker on the same server."""
         return (await self._connect()).broker
 
     async def _connect(self) -> Link:
-        link = Link(self.harness.broker(), self.harness.url, SystemClock())
+        link = Link(self.harness.broker(), self.harness.url, self.harness.clock)
         await link.open(self.harness.patience)
         self._stack.push_async_callback(link.close)
         return link
@@ -76,6 +91,10 @@ class Lab:
         """A declared source: a queue, or a topic's group where there are no queues. `short`: with a short lease."""
         source = self.queue(ordered=ordered) if self.can.queues else self.group(ordered=ordered)
         return await self.declare(source, short=short)
+
+    def other(self) -> Source:
+        """A source that shares nothing with `home`, not declared."""
+        return self.queue("other") if self.can.queues else self.group("other", topic="other")
 
     async def declare(self, source: Source, *, short: bool = False, max_deliveries: int | None = None) -> Source:
         """Create what `source` needs."""
@@ -156,9 +175,10 @@ class Lab:
 
     async def some(self, receiver: Receiver, most: int) -> list[Delivery]:
         """Receive at least one message, unsettled."""
-        end = time.monotonic() + self.harness.patience
-        while not (batch := await self.receive(receiver, most, max(0.0, end - time.monotonic()))):
-            assert time.monotonic() < end, f"none of {most} messages came in time"
+        end = self.now() + self.harness.patience
+        while not (batch := await self.receive(receiver, most, max(0.0, end - self.now()))):
+            assert self.now() < end, f"none of {most} messages came in time"
+            await asyncio.sleep(0)
         return list(batch)
 
     async def collect(self, receiver: Receiver, count: int) -> list[Delivery]:
@@ -169,11 +189,11 @@ class Lab:
         """Receive `count` messages from several receivers; which one got what."""
         got: list[tuple[Receiver, Delivery]] = []
         wait = self.harness.patience if len(receivers) == 1 else _GLANCE
-        end = time.monotonic() + self.harness.patience
+        end = self.now() + self.harness.patience
         for receiver in itertools.cycle(receivers):
             if len(got) == count:
                 break
-            left = end - time.monotonic()
+            left = end - self.now()
             assert left > 0, f"{len(got)} of {count} messages came in time: {[d.body[:50] for _, d in got]}"
             batch = await self.receive(receiver, count - len(got), min(left, wait))
             got += [(receiver, delivery) for delivery in batch]
@@ -181,16 +201,30 @@ class Lab:
 
     async def nothing(self, receiver: Receiver, seconds: float | None = None) -> None:
         """Nothing comes for a while."""
-        end = time.monotonic() + (self.harness.quiet if seconds is None else seconds)
-        while (left := end - time.monotonic()) > 0:
+        end = self.now() + (self.harness.quiet if seconds is None else seconds)
+        while (left := end - self.now()) > 0:
             batch = await self.receive(receiver, 10, left)
             assert [delivery.body[:50] for delivery in batch] == []
+            await asyncio.sleep(min(max(0.0, end - self.now()), _GLANCE))  # a stopped receiver does not wait
 
     async def empty(self, source: Source) -> None:
         """Nothing is left in `source`: a new receiver gets nothing."""
         receiver = await self.open(source)
         await self.nothing(receiver)
         await self.leave(receiver)
+
+    async def takes(self, once: Callable[[], Awaitable[float]], delay: float) -> None:
+        """`once` tells how long something took: never less than `delay`, and not always much longer.
+
+        A busy machine is late now and then; who waits too long is late every time.
+        """
+        took: list[float] = []
+        for _ in range(_TRIES):
+            took.append(await once())
+            assert took[-1] >= delay - _EARLY
+            if took[-1] <= delay + self.can.retry_resolution + _LATE:
+                return
+        raise AssertionError(f"late every time: a delay of {delay:g} s took {took}")
 
     # -- settling
 
@@ -242,7 +276,7 @@ class Lab:
             connect_timeout=self.harness.patience,
             grace=self.harness.patience,
         )
-        return Bus(settings=settings)
+        return Bus(settings=settings, clock=self.harness.clock)
 
 
 def parts_of(source: Source, max_deliveries: int | None = None, lease: float | None = None) -> list[Part]:
@@ -265,5 +299,5 @@ def numbers(deliveries: Sequence[Delivery]) -> list[int]:
 
 def retries(delivery: Delivery, delay: float = 0.0) -> Settlement:
     """RETRY with the headers that the core gives."""
-    headers = {h.ATTEMPT: str(delivery.attempt + 1), h.FIRST_FAILED: f"{time.time():.3f}"}
+    headers = {h.ATTEMPT: str(delivery.attempt + 1), h.FIRST_FAILED: FIRST_FAILED}
     return Settlement(delivery, Act.RETRY, delay, headers=headers)

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import time
-
 from msgbus.errors import LeaseLost
 from msgbus.message import Act, Settlement, Source
 from msgbus.testing.conformance.base import Base
@@ -34,12 +32,12 @@ class LeaseTests(Base):
     async def test_a_lease_that_ends_gives_the_message_to_another(self, lab: Lab) -> None:
         source = await _leased(lab)
         first, second = await lab.open(source), await lab.open(source, await lab.second())
-        began = time.monotonic()
+        began = lab.now()
         await lab.send_numbers(source, [1])
         ((holder, stale),) = await lab.collect_any([first, second], 1)
         other = second if holder is first else first
         (again,) = await lab.collect(other, 1)
-        assert time.monotonic() - began >= lab.harness.lease - _EARLY
+        assert lab.now() - began >= lab.harness.lease - _EARLY
         await lab.nothing(holder, lab.harness.lease / 4)  # what came late to a busy process ends late there
         (lost,) = await holder.settle([Settlement(stale, Act.ACK)])
         assert isinstance(lost, LeaseLost)
@@ -47,12 +45,32 @@ class LeaseTests(Base):
         await lab.nothing(other, lab.harness.quiet + lab.harness.lease)
 
     @about("lease")
+    async def test_the_lease_claimed_is_the_lease_in_force(self, lab: Lab) -> None:
+        source = await _leased(lab)
+        await lab.declare(source)  # by somebody who asks for no lease
+        opener = await lab.second()
+        receiver = await lab.open(source)
+        claimed = lab.broker.capabilities(source).lease or 0.0
+        await lab.send_numbers(source, [1])
+        began = lab.now()
+        held = await lab.collect(receiver, 1)
+        other = await lab.open(source, opener)
+        assert opener.capabilities(source).lease == claimed  # known once it is open, whoever declared it
+        watched = min(claimed - _EARLY, 2 * lab.harness.lease + lab.harness.quiet)
+        await lab.nothing(other, began + watched - lab.now())
+        if watched < claimed - _EARLY:  # too long to be waited for
+            await lab.ack(receiver, held)
+            return
+        ((holder, again),) = await lab.collect_any([receiver, other], 1)
+        await lab.ack(holder, [again])
+
+    @about("lease")
     async def test_settling_after_the_lease_changes_nothing(self, lab: Lab) -> None:
         source = await _leased(lab)
-        receiver = await lab.open(source)
+        receiver = await lab.open(source, prefetch=1)
         await lab.send_numbers(source, [1])
         (stale,) = await lab.collect(receiver, 1)
-        (again,) = await lab.collect(receiver, 1)  # the same receiver has it once more
+        (again,) = await lab.collect(receiver, 1)  # what is lost has left its room, though nobody settled it
         (lost,) = await receiver.settle([Settlement(stale, Act.RELEASE)])
         assert isinstance(lost, LeaseLost)
         await lab.nothing(receiver, lab.harness.lease / 4)

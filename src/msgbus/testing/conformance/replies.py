@@ -4,21 +4,21 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from msgbus import headers as h
 from msgbus.broker import Receiver
-from msgbus.message import Address, Receipt, Source
+from msgbus.message import Address, Receipt
 from msgbus.testing.conformance.base import Base
 from msgbus.testing.conformance.claims import about, not_claimed
-from msgbus.testing.conformance.lab import Lab, bodies
-
-_INBOX = Source("reply", "inbox")
+from msgbus.testing.conformance.lab import INBOX, Lab, bodies
 
 
 async def _inbox(lab: Lab, *, second: bool = False) -> Receiver:
     """An open inbox."""
     if not lab.can.reply:
         not_claimed("reply", "the bus refuses calls, see test_calls_are_refused_without_inboxes")
-    return await lab.open(_INBOX, await lab.second() if second else None)
+    return await lab.open(INBOX, await lab.second() if second else None)
 
 
 class ReplyTests(Base):
@@ -72,3 +72,14 @@ class ReplyTests(Base):
         await lab.send(lab.out(Address("reply", inbox.address), b"late", headers={h.CORRELATION: "c1"}))
         await lab.send(lab.out(Address("reply", other.address), b"in time", headers={h.CORRELATION: "c2"}))
         assert bodies(await lab.collect(other, 1)) == [b"in time"]
+
+    @about("reply")
+    async def test_an_inbox_that_is_left_is_gone(self, lab: Lab) -> None:
+        lab.harness.needs("places")
+        before = set(await lab.harness.places())
+        inbox = await _inbox(lab)
+        await lab.leave(inbox)
+        async with asyncio.timeout(lab.harness.patience):
+            while left := set(await lab.harness.places()) - before:
+                assert left
+                await asyncio.sleep(lab.harness.quiet)  # some servers take their time to forget

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from msgbus.errors import BusError, LeaseLost
 from msgbus.message import Act, Settlement
 from msgbus.testing.conformance.base import Base
@@ -32,6 +34,25 @@ class SettlementTests(Base):
         expected = [2, 3] if can.retry_delay is not None else [3]
         await lab.leave(receiver)
         assert sorted(numbers(await lab.drain(source, len(expected)))) == expected
+
+    @about("settle_batch", "lease_extends")
+    async def test_results_are_in_the_order_of_the_batch(self, lab: Lab) -> None:
+        if lab.can.settle_batch < 3:
+            pytest.skip("capability 'settle_batch' is less than 3: there is no order to confuse")
+        source, elsewhere = await lab.home(), await lab.declare(lab.other())
+        await lab.send_numbers(source, range(2))
+        await lab.send_numbers(elsewhere, [9])
+        receiver, stranger = await lab.open(source), await lab.open(elsewhere)
+        (foreign,) = await lab.collect(stranger, 1)
+        batch = [foreign, *await lab.collect(receiver, 2)]
+        if lab.broker.capabilities(source).lease_extends:
+            extended = await receiver.extend(batch, lab.can.lease or 30.0)
+            assert [type(result) for result in extended] == [LeaseLost, type(None), type(None)]
+        settled = await receiver.settle([Settlement(delivery, Act.ACK) for delivery in batch])
+        assert [type(result) for result in settled] == [LeaseLost, type(None), type(None)]
+        await lab.ack(stranger, [foreign])
+        await lab.leave(receiver)
+        await lab.empty(source)
 
     @about("settle_batch")
     async def test_settling_nothing_is_nothing(self, lab: Lab) -> None:
