@@ -1,7 +1,7 @@
 """A whole broker of a third party: queues and topics in one SQLite file, shared by the processes of one machine.
 
 `sqlite:///PATH[?lease=30&poll=0.05]`. docs/how-to/write-a-broker.md walks through it, and the shared suite runs on it
-(tests/conformance/test_example.py). Nothing but the standard library is needed.
+(tests/conformance/example). Nothing but the standard library is needed.
 
 A statement on a local file takes some microseconds, so none is awaited; a broker whose client waits awaits there, and
 then has to think of cancellation: see `receive`.
@@ -15,10 +15,11 @@ import logging
 import sqlite3
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from msgbus import Bus, Message, Queue, Retry
@@ -30,6 +31,9 @@ from msgbus.clock import Clock
 from msgbus.config import Settings
 from msgbus.errors import BusError, Disconnected, LeaseLost, ReceiverClosed, Refused, Throttled
 from msgbus.message import Act, Address, Delivery, Outgoing, Receipt, Settlement, Source, Start
+
+Entry = TypeVar("Entry")
+Result = TypeVar("Result")
 
 MESSAGE_BYTES = 1024 * 1024
 SCHEMA = f"""
@@ -49,10 +53,6 @@ READY = """
 SELECT * FROM messages AS m WHERE place = :place AND due <= :now AND (lane IS NULL OR NOT EXISTS (
     SELECT 1 FROM messages AS e WHERE e.place = m.place AND e.lane = m.lane AND e.id < m.id)) ORDER BY id LIMIT :limit
 """
-LEASE_OUT = """
-UPDATE messages SET due = :due, holder = :holder, lease = lease + 1, deliveries = deliveries + 1, attempt = attempt + 1
-WHERE id = :id
-"""  # `attempt` is raised here and not when it fails: a crash is an attempt too
 INSERT = """
 INSERT INTO messages (place, body, headers, lane, sent, due)
 SELECT name, :body, :headers, CASE WHEN ordered THEN :key END, :now, :now + :delay FROM places
@@ -67,23 +67,12 @@ class Options:
     poll: float = 0.05
 
 
-class Token(NamedTuple):
-    """A row, and which of its leases this is: an older one settles nothing."""
-
-    id: int
-    lease: int
-
-
 class Database:
     """The file, and the one place where SQLite's errors become ours."""
 
     def __init__(self, url: str) -> None:
         self._path = unquote(urlsplit(url).path)
         self.connection: sqlite3.Connection | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self.connection is not None
 
     def open(self) -> None:
         """Look at the file itself: a connection that was never used proves nothing."""
@@ -108,6 +97,10 @@ class Database:
         with self._errors():
             return self.connection.execute(statement, values)
 
+    def update(self, row: int, **values: Any) -> None:
+        changes = ", ".join(f"{name} = :{name}" for name in values)
+        self.run(f"UPDATE messages SET {changes} WHERE id = :id", id=row, **values)
+
     def rows(self, statement: str, **values: Any) -> list[sqlite3.Row]:
         return self.run(statement, **values).fetchall()
 
@@ -122,6 +115,14 @@ class Database:
             if self.connection is not None and self.connection.in_transaction:
                 self.connection.rollback()
             raise
+
+    def each(self, work: Callable[[Entry], Result], batch: Sequence[Entry]) -> Sequence[Result | BusError]:
+        """One transaction, one result per entry. A statement that fails undoes itself alone."""
+        try:
+            with self.transaction():
+                return [work(entry) for entry in batch]
+        except Throttled as error:  # nothing was done
+            return [error] * len(batch)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -158,9 +159,9 @@ class SqliteBroker:
     def capabilities(self, source: Source | None = None) -> Capabilities:
         """The lease of a source is the one in force: another process may have declared the queue."""
         lease = self.options.lease
-        if source is not None and self.database.is_open:
+        if source is not None and self.database.connection is not None:
             found = self.database.rows("SELECT lease FROM places WHERE name = :name", name=name_of(source.address))
-            lease = (found and found[0]["lease"]) or lease
+            lease = found[0]["lease"] or lease if found else lease
         return Capabilities(
             send_batch=100, send_order="connection", send_delay=30 * 86400.0, message_bytes=MESSAGE_BYTES, binary=True,
             receive_batch=100, order="key", lease=lease, lease_extends=True, counts_deliveries=True,
@@ -170,16 +171,10 @@ class SqliteBroker:
         )  # fmt: skip
 
     def status(self) -> Status:
-        connected = self.database.is_open
-        return Status(connected, reason="" if connected else "not connected")
+        return Status(True) if self.database.connection is not None else Status(False, reason="not connected")
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
-        """One transaction. A statement that fails undoes itself alone, so the other entries are stored."""
-        try:
-            with self.database.transaction():
-                return [self._store(out) for out in batch]
-        except Throttled as error:  # nothing was stored
-            return [error] * len(batch)
+        return self.database.each(self._store, batch)
 
     def _store(self, out: Outgoing) -> Receipt | BusError:
         kind, name, group = out.address
@@ -202,7 +197,7 @@ class SqliteBroker:
         """A reply inbox is made here and gone at the exit, with what is in it."""
         inbox = Source("reply", uuid.uuid4().hex) if source.kind == "reply" else None
         if inbox is not None:
-            self.admin.make(inbox)
+            self.admin.make(inbox, QueueSpec(inbox))
         receiver = SqliteReceiver(self, inbox or source, source, prefetch)
         try:
             yield receiver
@@ -220,7 +215,7 @@ class SqliteReceiver:
         self._source, self._prefetch = source, prefetch
         self._holder = uuid.uuid4().hex
         self._stopped = self._closed = False
-        self._waiting: asyncio.Future[None] | None = None
+        self._bell = asyncio.Event()
         found = self._database.rows("SELECT * FROM places WHERE name = :place", place=self.place)
         if not found:
             raise Refused(f"{source} is not there")
@@ -240,16 +235,12 @@ class SqliteReceiver:
             await self._pause(min(left, self._poll))
 
     async def _pause(self, seconds: float) -> None:
-        self._waiting = asyncio.get_running_loop().create_future()
-        timer = self._clock.call_later(seconds, self._wake)
+        self._bell.clear()
+        timer = self._clock.call_later(seconds, self._bell.set)
         try:
-            await self._waiting
+            await self._bell.wait()
         finally:
             timer.cancel()
-
-    def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
 
     def _take(self, limit: int) -> list[Delivery]:
         now = self._clock.time()
@@ -267,84 +258,65 @@ class SqliteReceiver:
                 self._bury(row["id"], json.loads(row["headers"]) | {h.DEAD_REASON: reason})
             fresh = [row for row in rows if row not in spent]
             for row in fresh:
-                self._database.run(LEASE_OUT, due=now + self._lease, holder=self._holder, id=row["id"])
+                counts = {name: row[name] + 1 for name in ("lease", "deliveries", "attempt")}  # a crash is an attempt
+                self._database.update(row["id"], due=now + self._lease, holder=self._holder, **counts)
         return [self._delivery(row) for row in fresh]
 
     def _delivery(self, row: sqlite3.Row) -> Delivery:
-        return Delivery(
-            row["body"], self._source, json.loads(row["headers"]), Token(row["id"], row["lease"] + 1),
-            row["attempt"], row["deliveries"] + 1, row["lane"], row["sent"], raw=row,
-        )  # fmt: skip
+        attempt, deliveries, headers = row["attempt"], row["deliveries"] + 1, json.loads(row["headers"])
+        return Delivery(row["body"], self._source, headers, row, attempt, deliveries, row["lane"], row["sent"], row)
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:
-        try:
-            with self._database.transaction():
-                return [self._settle(settlement) for settlement in batch]
-        except Throttled as error:  # nothing was settled
-            return [error] * len(batch)
+        return self._database.each(self._settle, batch)
 
     def _settle(self, settlement: Settlement) -> BusError | None:
-        delivery, act, run = settlement.delivery, settlement.act, self._database.run
+        delivery, act, row = settlement.delivery, settlement.act, settlement.delivery.token["id"]
         if not self._is_ours(delivery):
             return LeaseLost(f"{self._source}: the lease ran out")
-        row = {"id": delivery.token.id}
-        # The raw headers: the core opens a delivery in place, and a copy must be able to be opened again.
-        headers = json.loads(delivery.raw["headers"]) | dict(settlement.headers or {})
+        # From the raw headers: the core opens a delivery in place, and what comes again must be opened again.
+        headers = json.loads(delivery.token["headers"]) | dict(settlement.headers or {})
+        update = partial(self._database.update, row, holder=None)
         if act is Act.ACK:
-            run("DELETE FROM messages WHERE id = :id", **row)
+            self._database.run("DELETE FROM messages WHERE id = :id", id=row)
         elif act is Act.DEAD:
-            self._bury(delivery.token.id, headers)
+            self._bury(row, headers)
         elif act is Act.RELEASE:  # as if it had never come
-            run(
-                "UPDATE messages SET holder = NULL, due = 0, attempt = :attempt, deliveries = deliveries - 1"
-                " WHERE id = :id",
-                attempt=delivery.attempt, **row,
-            )  # fmt: skip
+            update(due=0, attempt=delivery.attempt, deliveries=delivery.deliveries - 1)
         else:
-            run(
-                "UPDATE messages SET holder = NULL, due = :due, attempt = :attempt, headers = :headers WHERE id = :id",
-                due=self._clock.time() + settlement.delay, attempt=delivery.attempt + 1,
-                headers=json.dumps(headers), **row,
-            )  # fmt: skip
+            due = self._clock.time() + settlement.delay
+            update(due=due, attempt=delivery.attempt + 1, headers=json.dumps(headers))
         return None
 
-    def _bury(self, row_id: int, headers: dict[str, str]) -> None:
+    def _bury(self, row: int, headers: dict[str, str]) -> None:
         headers.setdefault(h.ORIGIN, self.place)
-        self._database.run(
-            "UPDATE messages SET place = :dead, headers = :headers, holder = NULL, due = 0, lane = NULL, attempt = 1,"
-            " deliveries = 0 WHERE id = :id",
-            dead=dead_of(self.place), headers=json.dumps(headers), id=row_id,
-        )  # fmt: skip
+        fresh = {"holder": None, "due": 0, "lane": None, "attempt": 1, "deliveries": 0}
+        self._database.update(row, place=dead_of(self.place), headers=json.dumps(headers), **fresh)
 
     def _is_ours(self, delivery: Delivery) -> bool:
-        wanted = {"now": self._clock.time(), "holder": self._holder, **delivery.token._asdict()}
+        """Whether this lease of the row is still on, and this receiver's: an older one settles nothing."""
         mine = "SELECT 1 FROM messages WHERE id = :id AND lease = :lease AND holder = :holder AND due > :now"
-        return not self._closed and bool(self._database.rows(mine, **wanted))
+        lease = {"id": delivery.token["id"], "lease": delivery.token["lease"] + 1, "holder": self._holder}
+        return not self._closed and bool(self._database.rows(mine, now=self._clock.time(), **lease))
 
     async def extend(self, batch: Sequence[Delivery], seconds: float) -> Sequence[BusError | None]:
-        results: list[BusError | None] = []
-        for delivery in batch:
-            if self._is_ours(delivery):
-                due = self._clock.time() + seconds
-                self._database.run("UPDATE messages SET due = :due WHERE id = :id", due=due, id=delivery.token.id)
-                results.append(None)
-            else:
-                results.append(LeaseLost(f"{self._source}: the lease ran out"))
-        return results
+        return self._database.each(lambda delivery: self._extend(delivery, self._clock.time() + seconds), batch)
+
+    def _extend(self, delivery: Delivery, due: float) -> BusError | None:
+        if not self._is_ours(delivery):
+            return LeaseLost(f"{self._source}: the lease ran out")
+        self._database.update(delivery.token["id"], due=due)
+        return None
 
     async def stop(self) -> None:
         self._stopped = True
-        self._wake()
+        self._bell.set()
 
     def close(self) -> None:
         """What it held comes again at once; where nothing can be said any more, when the leases end."""
         self._closed = True
-        self._wake()
-        mine = {"place": self.place, "holder": self._holder}
+        self._bell.set()
         with suppress(BusError):
-            self._database.run(
-                "UPDATE messages SET due = 0, holder = NULL WHERE place = :place AND holder = :holder", **mine
-            )
+            self._database.run("UPDATE messages SET due = 0, holder = NULL WHERE holder = :me", me=self._holder)
             if self.address:
                 self._database.run("DELETE FROM places WHERE name = :place", place=self.place)
 
@@ -363,7 +335,7 @@ class SqliteAdmin:
         if mode == "create":
             for part in topology:
                 self._ensure(part)
-        return [Difference(_title(part), "there", "missing", made=mode == "create") for part in missing]
+        return [Difference(str(part), "there", "missing", made=mode == "create") for part in missing]
 
     def _is_there(self, part: Part) -> bool:
         if isinstance(part, TopicSpec):
@@ -373,27 +345,22 @@ class SqliteAdmin:
         return bool(found) and topic in (None, found[0]["topic"])
 
     def _ensure(self, part: Part) -> None:
-        run = self._database.run
         if isinstance(part, TopicSpec):
-            run("INSERT OR IGNORE INTO topics VALUES (:name)", name=part.name)
-        elif isinstance(part, Binding):
-            run(
-                "UPDATE places SET topic = :topic WHERE name = :name",
-                topic=part.topic, name=name_of(part.source.address),
-            )  # fmt: skip
-        else:
+            self._database.run("INSERT OR IGNORE INTO topics VALUES (:name)", name=part.name)
+        elif isinstance(part, QueueSpec):
             self.make(part.source, part)
+        else:
+            name = name_of(part.source.address)
+            self._database.run("UPDATE places SET topic = :topic WHERE name = :name", topic=part.topic, name=name)
 
-    def make(self, source: Source, spec: QueueSpec | None = None) -> None:
+    def make(self, source: Source, spec: QueueSpec) -> None:
         """The queue and its dead-letter queue; one that is there keeps its lease, unless another is asked for."""
-        name, values = name_of(source.address), {"lease": spec and spec.lease, "most": spec and spec.max_deliveries}
-        self._database.run(
-            "INSERT INTO places VALUES (:name, NULL, :ordered, :lease, :most) ON CONFLICT (name) DO UPDATE SET"
-            " lease = coalesce(:lease, lease), max_deliveries = coalesce(:most, max_deliveries)",
-            name=name, ordered=source.ordered, **values,
-        )  # fmt: skip
-        if spec is not None:
-            self._database.run("INSERT OR IGNORE INTO places (name) VALUES (:name)", name=dead_of(name))
+        name, insert = name_of(source.address), "INSERT OR IGNORE INTO places (name, ordered) VALUES (:name, :ordered)"
+        self._database.run(insert, name=name, ordered=source.ordered)
+        if source.kind != "reply":
+            self._database.run(insert, name=dead_of(name), ordered=False)
+        change = "UPDATE places SET lease = coalesce(:lease, lease), max_deliveries = :most WHERE name = :name"
+        self._database.run(change, name=name, lease=spec.lease, most=spec.max_deliveries)
 
     async def dead_letters(self, source: Source) -> Source | None:
         return Source("queue", dead_of(name_of(source.address)))
@@ -427,31 +394,21 @@ def dead_of(place: str) -> str:
     return f"{place}/dead"
 
 
-def _title(part: Part) -> str:
-    return f"topic {part.name}" if isinstance(part, TopicSpec) else f"{type(part).__name__} {part.source}"
-
-
-@dataclass
-class Job:
-    number: int
-
-
 async def main() -> None:
-    """Two buses, as two processes would have them."""
     register("sqlite", SqliteBroker)  # an installed package names it as an entry point instead
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(url=f"sqlite://{folder}/bus.db")
-        sender, worker, jobs, done = Bus(settings=settings), Bus(settings=settings), Queue("jobs", Job), asyncio.Event()
+        bus, jobs = Bus(settings=Settings(url=f"sqlite://{folder}/bus.db")), Queue("jobs", int)
+        done = asyncio.Event()
 
-        @worker.consumer(jobs, retry=Retry(attempts=2, first_delay=0.1))
-        async def work(message: Message[Job]) -> None:
-            print(f"job {message.payload.number}, attempt {message.attempt}")
+        @bus.consumer(jobs, retry=Retry(attempts=2, first_delay=0.1))
+        async def work(message: Message[int]) -> None:
+            print(f"job {message.payload}, attempt {message.attempt}")
             if message.attempt == 1:
                 raise ValueError("not yet")
             done.set()
 
-        async with worker.consuming(), sender:
-            await sender.send(jobs, Job(1))
+        async with bus.consuming():
+            await bus.send(jobs, 7)
             await done.wait()
 
 

@@ -105,6 +105,10 @@ PRINTED = {
     "15_lag": """
         msgbus_lag_seconds{group="billing",shard="shardId-000000000000",topic="late-orders"} #.#
     """,
+    "sqlite_broker": """
+        job 7, attempt 1
+        job 7, attempt 2
+    """,
 }
 """What each example prints, without indentation. `#` stands for a number that may differ between runs.
 

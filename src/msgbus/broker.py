@@ -2,6 +2,15 @@
 
 A broker moves bytes. Retry, batching, ordering, reconnecting, codecs and leases live in the core, which reads
 `Capabilities` to know what the broker does natively and what it must do itself.
+
+What holds throughout:
+
+- Names of topics, queues and groups are 1 to 80 ASCII letters, digits, `.`, `-` and `_`, after a prefix of up to 40
+  of the same. No other character comes, so a broker may use them as separators of its own (`/`, `:`, `~`).
+- The core opens a `Delivery` in place: its body and headers are what the handler sees. A broker that retries or
+  dead-letters by sending a copy makes it of the native message (`raw` or `token`), or the copy can't be opened again.
+- A dead letter never expires, whatever its message said.
+- An error that is no BusError is a bug: it ends the subscription, and the process is told.
 """
 
 from __future__ import annotations
@@ -19,35 +28,43 @@ from msgbus.message import Delivery, Outgoing, Receipt, Settlement, Source, Star
 class Capabilities:
     """What a server (and a source on it) can do. Times in seconds, sizes in bytes; None: no limit, or not at all.
 
-    The defaults describe the weakest broker, so that a forgotten field costs speed, never a message.
+    The defaults describe the weakest broker, so that a forgotten field costs speed, never a message. "Told": nothing
+    in the core asks for it; the shared suite tests it and the table of brokers shows it.
+
+    The Bus refuses a payload over `message_bytes`, with its headers, before it is sent. What is larger can come all
+    the same (a redrive, a copy with failure headers): a broker answers Refused for that entry alone.
     """
 
     # sending
     send_batch: int = 1  # entries of one `send`
     send_bytes: int | None = None  # their bodies and headers in sum
     send_slots: int = 1  # calls of `send` in flight at once
-    send_order: Literal["none", "connection", "gated"] = "none"  # gated: one unconfirmed entry per lane
+    # "connection": calls of `send` in flight at once arrive in the order in which they were made. "gated": the core
+    # lets one entry per lane out at a time, until it is confirmed. "none" goes with `order` "none" alone.
+    send_order: Literal["none", "connection", "gated"] = "none"
     send_delay: float | None = None  # longest native delay of a send
     message_bytes: int | None = None  # one body with its headers
     headers: int | None = None  # how many a message may carry; None: enough, 0: none at all
     binary: bool = False  # bodies may be any bytes, else text
-    dedup_window: float | None = None  # a repeated `dedup_id` is swallowed within it
-    expiry: bool = False  # `expires_at` is honoured by the broker
+    dedup_window: float | None = None  # a repeated `dedup_id` is swallowed within it (told)
+    expiry: bool = False  # `expires_at` is honoured by the server; the core looks at every delivery all the same (told)
     # receiving
     receive_batch: int = 1  # entries of one `receive`
-    order: Literal["none", "key", "source"] = "none"  # what an ordered source keeps
-    lease: float | None = None  # how long a delivery is ours; None: as long as its receiver lives
+    # What a source with `ordered` keeps: the order of each key, or of everything in it (then one receiver at a time
+    # has it). The core handles each lane one by one in both; with "none" it refuses `ordered=True` at start.
+    order: Literal["none", "key", "source"] = "none"
+    lease: float | None = None  # how long a delivery is ours, in force; None: as long as its receiver lives
     lease_extends: bool = False  # `extend` prolongs it
     lease_max: float | None = None  # the longest it can be held in all
-    counts_deliveries: bool = False  # `Delivery.deliveries` survives a crash of the consumer
-    release_counts: bool = True  # a RELEASE raises that count
+    counts_deliveries: bool = False  # a delivery that ended unsettled is in the counts of the next one (told)
+    release_counts: bool = True  # a RELEASE raises `Delivery.deliveries` (told)
     # settling
     settle_batch: int = 1  # entries of one `settle`
     settle_slots: int = 1  # calls of `settle` in flight at once; of several, one is for ACK alone
     settle_linger: float = 0.0  # worth waiting to fill a batch
-    confirms_settlement: bool = False  # a settled result is durable
+    confirms_settlement: bool = False  # a settled result is durable (told)
     retry_delay: float | None = None  # longest native RETRY delay; None: the core holds the delivery instead
-    retry_resolution: float = 0.0  # how much later than asked a RETRY may come
+    retry_resolution: float = 0.0  # how much later than asked a RETRY or a delayed send may come (told)
     retry_keeps_order: bool = False  # a RETRY of an ordered source goes back to the head of its lane
     dead_letters: bool = False  # DEAD is written to a place that can be read back
     # patterns
@@ -81,7 +98,11 @@ class Status:
 
 
 class Receiver(Protocol):
-    """One open subscription. It dies with its connection; the core opens a new one."""
+    """One open subscription. It dies with its connection; the core opens a new one.
+
+    At most `prefetch` deliveries are in hand. A delivery leaves that room when it is settled, and when its lease
+    ends: the core never settles what it knows to be lost, so whoever counts settlements alone comes to a halt.
+    """
 
     @property
     def address(self) -> str:
@@ -97,11 +118,22 @@ class Receiver(Protocol):
         ...
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:
-        """Carry out each settlement; None where it was accepted, else the error of that entry alone."""
+        """Carry out each settlement; None where it was accepted, else the error of that entry alone, in their order.
+
+        LeaseLost for a delivery that is no longer this receiver's, or never was; nothing is done for it then.
+        RETRY comes back with the next `attempt`, RELEASE with the same one and at no cost where the server can. A
+        delivery whose end was neither (a crash, a lost lease) may have been started: it comes back with the next
+        `attempt` where `counts_deliveries`; a log that goes back to a checkpoint may count `deliveries` alone. A RETRY
+        or DEAD that is a copy carries `Settlement.headers` beside all of the message's own, and the original is gone
+        only once the copy is safe. Throttled and Unavailable are tried again.
+        """
         ...
 
     async def extend(self, batch: Sequence[Delivery], seconds: float) -> Sequence[BusError | None]:
-        """Have each lease end `seconds` from now. Called only where `lease_extends`."""
+        """Have each lease end `seconds` from now, later or sooner. Called only where `lease_extends`.
+
+        One result per entry, in their order: LeaseLost where it is no longer ours.
+        """
         ...
 
     async def stop(self) -> None:
@@ -132,9 +164,11 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True)
 class QueueSpec:
-    """A queue that must exist, with its dead-letter queue.
+    """A queue that must exist, with its dead-letter queue, which `ensure` makes before it or beside it.
 
+    A dead letter that finds no queue must not be lost: an error of DEAD leaves the message where it is.
     `max_deliveries`: the native crash-loop cap, well above the handler's attempts; None: the broker's own.
+    `lease`: seconds; None leaves what the queue has.
     """
 
     source: Source
@@ -165,7 +199,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How much waits: `depth` ready, `in_flight` delivered and unsettled, `oldest` age in seconds."""
+    """How much waits: `depth` ready or delayed, `in_flight` delivered and unsettled.
+
+    `in_flight` None: it can't be told apart, and may be in `depth`. `oldest`: age in seconds of what waits longest,
+    None where nothing waits or nobody knows.
+    """
 
     depth: int
     in_flight: int | None = None
@@ -184,7 +222,10 @@ class Admin(Protocol):
         ...
 
     async def purge(self, source: Source) -> int:
-        """Throw away what waits there; how many."""
+        """Throw away what waits there; how many, about.
+
+        What is in flight stays its holder's, who may give it back; a server that can't do so says it in its page.
+        """
         ...
 
     async def backlog(self, source: Source) -> Backlog | None:
@@ -192,7 +233,10 @@ class Admin(Protocol):
         ...
 
     async def seek(self, source: Source, start: Start) -> None:
-        """Have the group read from `start` on. Raises Refused where there is no replay."""
+        """Have the group read from `start` on, a time or position included.
+
+        Raises Refused where there is no replay, or none from such a place.
+        """
         ...
 
 
@@ -218,6 +262,8 @@ class Broker(Protocol):
     async def connect(self) -> None:
         """Connect once, or again after Disconnected; no retry inside.
 
+        Asks the server something, so that a wrong address or password is known now; where there is no connection, but
+        a call of HTTP for each thing, the first call may be what tells.
         Raises Disconnected or Unavailable where trying again can help, Refused where it can't.
         """
         ...
@@ -227,9 +273,10 @@ class Broker(Protocol):
         ...
 
     def capabilities(self, source: Source | None = None) -> Capabilities:
-        """Of this server, or of one source or target on it. Valid after `connect`.
+        """Of this server, or of one source or target on it. Valid after `connect`; never waits.
 
-        A topic without a group is what is published to.
+        A topic without a group is what is published to. `lease` of a source is the one in force, whoever asked for
+        it: known once `ensure` was called for it here, or it was opened.
         """
         ...
 
@@ -245,5 +292,10 @@ class Broker(Protocol):
         ...
 
     def receiver(self, source: Source, *, prefetch: int) -> AbstractAsyncContextManager[Receiver]:
-        """Open `source`; at most `prefetch` deliveries are unsettled at a time. Leaving closes it."""
+        """Open `source`; at most `prefetch` deliveries are unsettled at a time. Leaving closes it.
+
+        What is unsettled then comes back: at once where the server is told, else when its lease ends.
+        Raises Refused where the source is not there or not allowed, which ends the subscription and is raised by
+        `consuming()`; Disconnected, ReceiverClosed, Throttled and Unavailable are tried again. Leaving never raises.
+        """
         ...

@@ -33,6 +33,8 @@ class KinesisHarness(Harness):
     quiet = 0.15
     lease = 0.3 * slowness()  # not the broker's: it renews its own
     delay = 0.2
+    purges_in_flight = True  # the group goes on behind it
+    counts_crashes = False
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy

@@ -40,6 +40,8 @@ class SqsHarness(Harness):
     quiet = 0.3
     lease = float(round(slowness()))  # of whole seconds
     delay = 1.0
+    retry_copies = False  # the service shows the same message again
+    purges_in_flight = True
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy

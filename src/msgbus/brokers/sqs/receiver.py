@@ -72,12 +72,19 @@ class SqsReceiver:
                 await self._polls.one_back()
         elif wait > 0:
             self._ask(limit)
+        pause = min(wait, self._until_room())
         try:
-            batch = await self._mailbox.take(limit, 0.0 if self._stopped else wait)
+            batch = await self._mailbox.take(limit, 0.0 if self._stopped else pause)
         finally:
             self._polls.ask(0)
         self._held.update([delivery.token for delivery in batch])
-        return batch
+        return batch if batch or pause == wait or self._stopped else await self.receive(limit, wait - pause)
+
+    def _until_room(self) -> float:
+        """Seconds until a lease ends, where all room is taken: what is lost leaves it, though nobody settles it."""
+        if len(self._held) < self._prefetch or self._mailbox:
+            return math.inf
+        return max(0.0, min(token.ends for token in self._held) - self._now())
 
     def _ask(self, limit: int) -> None:
         ready = len(self._mailbox)

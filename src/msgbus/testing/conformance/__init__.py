@@ -6,7 +6,8 @@ A broker joins it with a Harness and a test class of its own (needs pytest and p
 
     class MyHarness(Harness):
         url = "my://localhost"
-        async def cut(self) -> None: ...          # optional: breaks every connection
+        brokers: ClassVar = {"my": MyBroker}      # where the package is not installed yet
+        async def cut(self) -> None: ...          # optional, as other hooks: breaks every connection
         wrong: ClassVar = {"test_header_values_are_escaped": "the emulator drops newlines"}
 
     class TestMyBroker(BrokerSuite):
@@ -21,7 +22,7 @@ import pytest
 
 _MODULES = (
     "admin", "cancellation", "cancelling", "dead", "delivery", "groups", "lab", "leases", "order", "outage",
-    "payloads", "refusals", "replies", "retry", "sending", "service", "settling",
+    "payloads", "refusals", "replies", "retry", "sending", "service", "settling", "timers",
 )  # fmt: skip
 pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in _MODULES))
 

@@ -34,6 +34,7 @@ def contradictions(can: Capabilities) -> list[str]:
         "lease_max is at least the lease": can.lease_max is None or can.lease_max >= (can.lease or 0.0),
         "retry_keeps_order needs order and native retries": not can.retry_keeps_order
         or (can.order != "none" and can.retry_delay is not None),
+        "order needs sends that keep it": can.order == "none" or can.send_order != "none",
         "settle_linger is shorter than the lease": can.settle_linger < (can.lease or can.lease_max or 1e9),
         "a broker has topics or queues": can.fanout or can.queues,
     }

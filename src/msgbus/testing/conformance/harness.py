@@ -51,6 +51,9 @@ class Harness:
     retry_copies: bool = True
     """Whether RETRY comes back with `Settlement.headers`; not where the server itself hands the message out again."""
 
+    counts_crashes: bool = True
+    """Whether a delivery that was never settled is an attempt; not where a log comes back from its last checkpoint."""
+
     purges_in_flight: bool = False
     """Whether the server can't purge what waits without what is in flight."""
 
