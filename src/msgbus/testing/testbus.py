@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
 
 from fast_depends import Provider
@@ -18,18 +19,14 @@ from msgbus.clock import Clock
 from msgbus.config import Settings
 from msgbus.consuming.runner import Runner
 from msgbus.errors import BusError, ConfigError
-from msgbus.message import Receipt
-from msgbus.options import SendOptions
 from msgbus.router import Router
 from msgbus.testing.journal import Journal
 from msgbus.testing.recorder import Recorder
 from msgbus.testing.settling import NotSettled, Pacer
 from msgbus.testing.virtual import VirtualClock
-from msgbus.topic import Queue, Rpc, Topic
 
 T = TypeVar("T")
-Request = TypeVar("Request")
-Reply = TypeVar("Reply")
+P = ParamSpec("P")
 
 _LEAVE = 1.0  # real seconds that a handler may still run when the block ends, before its grace passes
 
@@ -48,6 +45,7 @@ class TestBus(Journal):
     `peers`: handlers that play other services, so that what this one sends and asks finds somebody. `clock`:
     VirtualClock by default; a SystemClock makes retries and delays take their real time. `url`: options of the
     embedded broker, such as `memory://?replay=100`. `patience`: real seconds that `settled` and `request` may take.
+    `publish`, `publish_many`, `send` and `request` are those of the bus; the virtual clock is turned where they wait.
     """
 
     __test__: ClassVar[bool] = False  # pytest: this is no test case
@@ -63,6 +61,10 @@ class TestBus(Journal):
     ) -> None:
         self.bus = bus
         self.clock: Clock = clock or VirtualClock()
+        self.publish = self._paced(bus.publish)
+        self.publish_many = self._paced(bus.publish_many)
+        self.send = self._paced(bus.send)
+        self.request = self._paced(bus.request)
         super().__init__(Recorder(self.clock))
         self._url = _private(url)
         self._patience = patience
@@ -145,44 +147,6 @@ class TestBus(Journal):
 
     # -- doing something
 
-    async def publish(
-        self,
-        topic: Topic[T],
-        payload: T,
-        *,
-        key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        delay: float = 0.0,
-        options: SendOptions | None = None,
-    ) -> Receipt:
-        """As Bus.publish; the clock is turned where it waits."""
-        return await self._run(self.bus.publish(topic, payload, key=key, headers=headers, delay=delay, options=options))
-
-    async def send(
-        self,
-        queue: Queue[T],
-        payload: T,
-        *,
-        key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        delay: float = 0.0,
-        options: SendOptions | None = None,
-    ) -> Receipt:
-        """As Bus.send; the clock is turned where it waits."""
-        return await self._run(self.bus.send(queue, payload, key=key, headers=headers, delay=delay, options=options))
-
-    async def request(
-        self,
-        rpc: Rpc[Request, Reply],
-        payload: Request,
-        *,
-        timeout: float = 30.0,
-        key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Reply:
-        """As Bus.request; the clock is turned while the reply waits for it, or until the request's own deadline."""
-        return await self._run(self.bus.request(rpc, payload, timeout=timeout, key=key, headers=headers))
-
     async def settled(self, *, patience: float | None = None) -> None:
         """Return when everything that was published, and all that it caused, has been handled or is dead.
 
@@ -204,16 +168,22 @@ class TestBus(Journal):
         """Have `Depends(dependency)` call `replacement` instead, until the block ends."""
         self.bus.dependencies.override(dependency, replacement)
 
-    async def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.create_task(work)
-        try:
-            await asyncio.wait([task], timeout=_AT_ONCE)
-            if not task.done():
-                await self._until(task.done, None)
-        except BaseException:
-            await _end(task)
-            raise
-        return await task
+    def _paced(self, verb: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        """The verb of the bus; the virtual clock is turned where it waits for it, or until its own deadline."""
+
+        @functools.wraps(verb)
+        async def paced(*args: P.args, **kwargs: P.kwargs) -> T:
+            task = asyncio.create_task(verb(*args, **kwargs))
+            try:
+                await asyncio.wait([task], timeout=_AT_ONCE)
+                if not task.done():
+                    await self._until(task.done, None)
+            except BaseException:
+                await _end(task)
+                raise
+            return await task
+
+        return paced
 
     async def _until(self, done: Callable[[], bool], patience: float | None) -> None:
         def is_done() -> bool:
