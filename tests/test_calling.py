@@ -109,7 +109,7 @@ async def test_a_request_times_out_and_the_late_reply_is_dropped(clock: HandCloc
 async def test_late_and_foreign_replies_are_counted(clock: HandClock) -> None:
     broker = ScriptedBroker()
     link = Link(broker, "scripted", clock)
-    await link.open(1.0)
+    await link.connect(1.0)
     inbox = Inbox(link, clock)
     assert await inbox.address() == "inbox-1"
     expected = inbox.expect("1")

@@ -11,7 +11,7 @@ from typing import Any
 from fast_depends import Provider
 
 from msgbus.broker import Difference, Part, TopicSpec
-from msgbus.brokers import open_broker, shown
+from msgbus.brokers import broker_for, shown
 from msgbus.calling import Call, Inbox, Responder
 from msgbus.clock import Alarms, Clock
 from msgbus.config import Settings
@@ -55,7 +55,7 @@ class Wiring:
 
     def __init__(self, settings: Settings, clock: Clock, equipment: Equipment) -> None:
         urls = {settings.url, *settings.routes.values()}
-        self.links = {url: Link(open_broker(url, clock), shown(url), clock) for url in urls}
+        self.links = {url: Link(broker_for(url, clock), shown(url), clock) for url in urls}
         self.outlets: dict[object, Outlet] = {}
         self.calls: dict[object, Call] = {}
         self.alarms = Alarms(clock)
@@ -64,13 +64,13 @@ class Wiring:
         self._clock = clock
         self._stamps = Stamps(clock.time)
         self._equipment = equipment
-        self._opening = asyncio.Lock()
+        self._making = asyncio.Lock()
 
     async def connect(self) -> None:
         """All links at once. Raises the broker's own error, or a group of several."""
         async with asyncio.TaskGroup() as group:
             for link in self.links.values():
-                group.create_task(link.open(self._settings.connect_timeout))
+                group.create_task(link.connect(self._settings.connect_timeout))
 
     async def close(self) -> None:
         """Send what was taken, then disconnect; one that fails does not keep the others from it."""
@@ -92,7 +92,7 @@ class Wiring:
         if not isinstance(target, wanted):
             raise ConfigError(f"got {target!r}: publish() takes a Topic, send() a Queue, request() an Rpc")
         link = self.link_for(target.name)
-        async with self._opening:
+        async with self._making:
             if (known := self.outlets.get(target)) is not None:
                 return known
             name = self._settings.prefix + target.name

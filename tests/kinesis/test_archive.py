@@ -248,7 +248,7 @@ async def test_a_stream_is_archived_and_replayed_into_one_group(bench: Bench, ki
         async with broker.receiver(source, prefetch=100) as receiver:
             await ack(receiver, await some(receiver, 30))
     link = Link(KinesisBroker(bench.url(), clock=SystemClock()), "again", SystemClock())
-    await link.open(10.0)
+    await link.connect(10.0)
     records = replay(shelf, bench.topic, since=_now() - 3600, until=_now() + 1, key="k1")
     assert await Resender(link, one.address).send(records) == 10
     await link.close()

@@ -55,7 +55,7 @@ def ids(broker: ScriptedBroker) -> list[list[str]]:
 async def opened(broker: ScriptedBroker, clock: HandClock) -> Link:
     """A connected link."""
     link = Link(broker, "scripted", clock)
-    await link.open(10.0)
+    await link.connect(10.0)
     return link
 
 
@@ -108,7 +108,7 @@ async def test_it_connects_with_back_off_until_it_can(clock: HandClock) -> None:
 
     broker.on_connect = on_connect
     link = Link(broker, "scripted", clock)
-    opening = asyncio.create_task(link.open(60.0))
+    opening = asyncio.create_task(link.connect(60.0))
     await clock.until(opening.done)
     opening.result()
     assert len(times) == 6
@@ -123,7 +123,7 @@ async def test_the_first_connection_has_a_deadline_and_raises_the_broker_s_error
 
     broker.on_connect = on_connect
     link = Link(broker, "scripted", clock)
-    opening = asyncio.create_task(link.open(5.0))
+    opening = asyncio.create_task(link.connect(5.0))
     await clock.until(opening.done, most=6.0)
     with pytest.raises(Disconnected, match=r"10\.0\.0\.1"):
         opening.result()
@@ -138,7 +138,7 @@ async def test_a_refused_connection_is_not_tried_again(clock: HandClock) -> None
 
     broker.on_connect = on_connect
     with pytest.raises(Refused, match="wrong password"):
-        await Link(broker, "scripted", clock).open(60.0)
+        await Link(broker, "scripted", clock).connect(60.0)
     assert broker.connects == 1
 
 

@@ -246,7 +246,7 @@ def selecting() -> Iterator[Server]:
 async def test_amqp_and_stomp_meet_on_rabbitmq(rabbitmq: Handle) -> None:
     """A queue that the AMQP broker made: what one sends, the other handles, and a request finds its answer."""
     source, clock = Source("queue", _name()), SystemClock()
-    amqp, over_stomp = brokers.open_broker(rabbitmq.url, clock), StompBroker(rabbitmq.url_of("stomp"), clock=clock)
+    amqp, over_stomp = brokers.broker_for(rabbitmq.url, clock), StompBroker(rabbitmq.url_of("stomp"), clock=clock)
     await amqp.connect()
     await over_stomp.connect()
     await amqp.admin.ensure([QueueSpec(source)], "create")

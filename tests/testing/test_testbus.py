@@ -37,6 +37,7 @@ from msgbus import (
     Failed,
     Lease,
     Message,
+    Receipt,
     Reject,
     RemoteError,
     Router,
@@ -45,6 +46,21 @@ from msgbus import (
 )
 from msgbus.clock import SystemClock
 from msgbus.testing import Attempt, TestBus
+
+
+async def test_it_has_the_verbs_of_the_bus() -> None:
+    bus = Bus()
+
+    @bus.subscriber(ORDERS, group="billing")
+    async def charge(order: Order) -> None: ...
+
+    async with TestBus(bus) as test:
+        receipts = await test.publish_many(ORDERS, [Order(id="1"), Order(id="2")])
+        assert_type(receipts, Sequence[Receipt])
+        assert_type(await test.publish(ORDERS, Order(id="3"), timeout=5.0), Receipt)
+        await test.settled()
+        assert ids(test.handled(charge)) == ["1", "2", "3"]
+    assert test.publish.__doc__ == Bus.publish.__doc__
 
 
 async def test_a_handler_publishes_further_through_the_very_bus_whatever_the_environment_says(

@@ -58,7 +58,7 @@ def registered(factories: Mapping[str, Factory]) -> Iterator[None]:
         _registered.update(before)
 
 
-def open_broker(url: str, clock: Clock) -> Broker:
+def broker_for(url: str, clock: Clock) -> Broker:
     """The broker for a URL, not yet connected. Raises ConfigError for an unknown scheme or a missing extra."""
     scheme = urlsplit(url).scheme
     factory: Factory

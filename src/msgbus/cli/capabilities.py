@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from msgbus.broker import Capabilities
-from msgbus.brokers import BUILT_IN, open_broker
+from msgbus.brokers import BUILT_IN, broker_for
 from msgbus.cli.output import add_row, location, say, say_json, show, table_of
 from msgbus.cli.probe import capabilities_of
 from msgbus.clock import SystemClock
@@ -114,7 +114,7 @@ async def _read(urls: Sequence[str], *, connect: bool = False) -> dict[str, Capa
 
 
 async def _ask_server(url: str) -> Capabilities:
-    broker = open_broker(url, SystemClock())
+    broker = broker_for(url, SystemClock())
     try:
         await broker.connect()
         return broker.capabilities()

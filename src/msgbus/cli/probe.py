@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from msgbus.broker import Capabilities
-from msgbus.brokers import open_broker
+from msgbus.brokers import broker_for
 from msgbus.bus import Bus
 from msgbus.cli.output import location
 from msgbus.clock import SystemClock
@@ -16,7 +16,7 @@ from msgbus.publishing.link import Link
 
 def capabilities_of(url: str) -> Capabilities | None:
     """None where only the server can tell. Needs a running event loop. Raises ConfigError for a bad URL."""
-    broker = open_broker(url, SystemClock())
+    broker = broker_for(url, SystemClock())
     try:
         return broker.capabilities()
     except ConfigError:

@@ -68,21 +68,21 @@ class Rate:
 class BreakerState:
     """Closed (all goes through), open (nothing is taken until `opened + pause`) or half open (one at a time)."""
 
-    __slots__ = ("_breaker", "_failures", "_opens_until", "_what")
+    __slots__ = ("_breaker", "_failures", "_paused_until", "_what")
 
     def __init__(self, breaker: Breaker, what: str) -> None:
         self._breaker = breaker
         self._what = what
         self._failures = 0
-        self._opens_until: float | None = None
+        self._paused_until: float | None = None
 
     @property
     def is_closed(self) -> bool:
-        return self._opens_until is None
+        return self._paused_until is None
 
     def wait(self, now: float) -> float:
         """Seconds until the next message may be tried; 0 where it may be now."""
-        return max(0.0, self._opens_until - now) if self._opens_until is not None else 0.0
+        return max(0.0, self._paused_until - now) if self._paused_until is not None else 0.0
 
     def failed(self, error: Exception, now: float) -> None:
         """A handler raised `error`."""
@@ -92,11 +92,11 @@ class BreakerState:
         if self._failures >= self._breaker.failures:
             if self.is_closed:
                 log.error("%s: paused after %d failures in a row: %r", self._what, self._failures, error)
-            self._opens_until = now + self._breaker.pause
+            self._paused_until = now + self._breaker.pause
 
     def succeeded(self) -> None:
         """A handler succeeded."""
         if not self.is_closed:
             log.warning("%s: works again, going on", self._what)
         self._failures = 0
-        self._opens_until = None
+        self._paused_until = None

@@ -47,7 +47,7 @@ class Link:
             raise BusError(f"{self.name} is not connected yet")
         return self._batcher.send
 
-    async def open(self, timeout: float) -> None:
+    async def connect(self, timeout: float) -> None:
         """Connect for the first time, trying for `timeout` seconds. Raises the broker's own error."""
         give_up = self._clock.now() + timeout
         await self._connect(give_up)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import pytest
 
 from msgbus.broker import Broker
-from msgbus.brokers import Factory, open_broker
+from msgbus.brokers import Factory, broker_for
 from msgbus.clock import Clock, SystemClock
 from msgbus.message import Outgoing
 
@@ -65,7 +65,7 @@ class Harness:
 
     def broker(self, url: str = "") -> Broker:
         """A new broker on the server (or of `url`), independent of others and not yet connected."""
-        return open_broker(url or self.url, self.clock)
+        return broker_for(url or self.url, self.clock)
 
     async def cut(self) -> None:
         """Optional. Break every connection to the server, so that clients notice; new ones can be made at once."""

@@ -73,7 +73,7 @@ class Lab:
 
     async def _connect(self) -> Link:
         link = Link(self.harness.broker(), self.harness.url, self.harness.clock)
-        await link.open(self.harness.patience)
+        await link.connect(self.harness.patience)
         self._stack.push_async_callback(link.close)
         return link
 
