@@ -105,11 +105,10 @@ class Bus(Router):
         if self._users:
             raise BusError("the bus is open already")
         before = (self._settings, self.clock, self._equipment)
+        inner = (*self._equipment.publish_middlewares, publish)
         try:
             self._settings = self.settings.model_copy(update={"url": url, "routes": {}, "provision": "create"})
-            self.clock = clock
-            publish_middlewares = (*self._equipment.publish_middlewares, publish)
-            self._equipment = replace(self._equipment, publish_middlewares=publish_middlewares)
+            self.clock, self._equipment = clock, replace(self._equipment, publish_middlewares=inner)
             yield self._settings
         finally:
             self._settings, self.clock, self._equipment = before

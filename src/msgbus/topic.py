@@ -9,7 +9,7 @@ import dataclasses
 import operator
 import types
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, Generic, TypeVar, Union, get_args, get_origin
 
 from typing_extensions import TypeForm, is_typeddict
 
@@ -35,7 +35,7 @@ class Topic(Generic[T]):
     CloudEvents; id, type, time and headers are not carried there. Elsewhere it changes nothing.
     """
 
-    kind = "topic"
+    kind: Final = "topic"
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Topic(Generic[T]):
 class Queue(Generic[T]):
     """Work: one of the competing consumers gets each message. `key`, `ordered` and `codec` as for a Topic."""
 
-    kind = "queue"
+    kind: Final = "queue"
 
     def __init__(
         self,

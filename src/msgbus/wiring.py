@@ -95,12 +95,9 @@ class Wiring:
         async with self._making:
             if (known := self.outlets.get(target)) is not None:
                 return known
-            name = self._settings.prefix + target.name
+            address = Address(target.kind, self._settings.prefix + target.name)
             if isinstance(target, Topic):
-                await self._ensure(link, [TopicSpec(name, target.ordered)])
-                address = Address("topic", name)
-            else:
-                address = Address("queue", name)
+                await self._ensure(link, [TopicSpec(address.name, target.ordered)])
             outlet = self.outlets[target] = self._outlet(link, address, Payloads.of(target.type, target.codec), target)
             return outlet
 
@@ -154,14 +151,8 @@ class Wiring:
         target = members[0].target
         capabilities = link.broker.capabilities(source)
         check(source, members[0].options, capabilities, link.name)
-        subscription = subscription_of(
-            members,
-            source,
-            capabilities,
-            self._equipment.dependencies,
-            self._equipment.on_dead,
-            self._settings.concurrency,
-        )
+        given, concurrency = self._equipment, self._settings.concurrency
+        subscription = subscription_of(members, source, capabilities, given.dependencies, given.on_dead, concurrency)
         if isinstance(target, Rpc):
             self._answer(subscription, target, link)
         self._surround(subscription)

@@ -128,8 +128,7 @@ class Policy:
     def after_refusal(self, settlement: Settlement, error: BusError) -> Settlement | None:
         """What is settled next where the broker answered a settlement with `error`; None: that is the end of it.
 
-        A `delay` of a dead letter is kept by the settler. Nothing is dropped: a message whose dead letter is refused
-        goes back for a while, or stays in hand where nothing can go back.
+        Nothing is dropped: a message whose dead letter is refused goes back for a while, or stays in hand for it.
         """
         if isinstance(error, PASSING):
             return settlement
