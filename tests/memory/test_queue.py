@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from tests.scripted import HandClock, turns
 
 from msgbus import headers as h
-from msgbus.broker import Backlog, QueueSpec, TopicSpec
+from msgbus.broker import Backlog, Difference, Mode, QueueSpec, TopicSpec
 from msgbus.brokers.memory import MemoryBroker
 from msgbus.brokers.memory.broker import MemoryReceiver
 from msgbus.errors import Disconnected, LeaseLost, ReceiverClosed, Refused, Throttled
@@ -67,6 +68,49 @@ async def test_a_lease_that_runs_out_brings_the_message_back_and_the_old_one_set
         assert await settle(one, again, Act.ACK) is None
         assert isinstance(await settle(one, again, Act.ACK), LeaseLost), "twice"
         assert await broker.admin.backlog(WORK) == Backlog(0, 0, None)
+
+
+async def _lease_of_a_delivery(broker: MemoryBroker, clock: HandClock, receiver: MemoryReceiver) -> float:
+    """How long a delivery is really ours."""
+    await broker.send([out(1)])
+    (first,) = await receiver.receive(1, 0.0)
+    began, receiving = clock.now(), asyncio.create_task(receiver.receive(1, 3600.0))
+    await clock.until(receiving.done)
+    assert ids(receiving.result()) == ids([first])
+    return clock.now() - began
+
+
+@pytest.mark.parametrize("mode", ["create", "trust"])
+@pytest.mark.parametrize("again", [None, 7.0])
+async def test_the_lease_that_is_claimed_is_the_lease_in_force(
+    clock: HandClock, mode: Mode, again: float | None
+) -> None:
+    async with opened(clock, "memory://?lease=10") as broker:
+        assert broker.capabilities(WORK).lease == 10.0
+        await broker.admin.ensure([QueueSpec(WORK, lease=3.0)], mode)
+        assert broker.capabilities(WORK).lease == 3.0
+        await broker.admin.ensure([QueueSpec(WORK, lease=again)], mode)
+        claimed = broker.capabilities(WORK).lease
+        assert claimed == (again or 3.0)
+        async with broker.receiver(WORK, prefetch=10) as receiver:
+            assert await _lease_of_a_delivery(broker, clock, receiver) == pytest.approx(claimed, abs=0.1)
+
+
+async def test_what_others_declare_changes_no_lease_that_was_claimed(clock: HandClock) -> None:
+    async with opened(clock, "memory://?lease=10") as broker, broker.receiver(WORK, prefetch=10) as receiver:
+        other = MemoryBroker(clock=clock, hub=broker.hub)
+        await other.admin.ensure([QueueSpec(WORK, lease=1.0)], "create")
+        assert (broker.capabilities(WORK).lease, other.capabilities(WORK).lease) == (10.0, 1.0)
+        assert await _lease_of_a_delivery(broker, clock, receiver) == pytest.approx(10.0, abs=0.1)
+
+
+async def test_another_lease_is_told(clock: HandClock) -> None:
+    async with opened(clock, "memory://?lease=10") as broker:
+        told = Difference(f"lease of {WORK}", "3 s", "10 s")
+        assert await broker.admin.ensure([QueueSpec(WORK, lease=3.0)], "verify") == [told]
+        assert await broker.admin.ensure([QueueSpec(WORK, lease=3.0)], "create") == [replace(told, made=True)]
+        assert await broker.admin.ensure([QueueSpec(WORK, lease=3.0)], "verify") == []
+        assert await broker.admin.ensure([QueueSpec(WORK)], "verify") == []
 
 
 async def test_delays(clock: HandClock) -> None:

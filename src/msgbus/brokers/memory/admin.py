@@ -7,29 +7,37 @@ from collections.abc import Sequence
 from msgbus.broker import Backlog, Difference, Mode, Part, QueueSpec, TopicSpec
 from msgbus.brokers.memory.hub import Hub
 from msgbus.errors import Refused
-from msgbus.message import Source, Start
+from msgbus.message import Address, Source, Start
 
 
 class MemoryAdmin:
-    """The admin side of a Hub."""
+    """The admin side of a Hub. `leases`: what its broker asks for, seconds by address, filled by what is declared."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, leases: dict[Address, float]) -> None:
         self._hub = hub
+        self._leases = leases
 
     async def ensure(self, topology: Sequence[Part], mode: Mode) -> Sequence[Difference]:
-        """Create, or say what is not there."""
-        if mode == "trust":
-            return []
-        missing = [part for part in topology if not self._is_there(part)]
-        if mode == "create":
-            for part in topology:
+        """Create, or say what is not there or has another lease. What is asked for in receiving is remembered."""
+        differences: list[Difference] = []
+        for part in topology:
+            if mode != "trust":
+                differences += self._compare(part, made=mode == "create")
+            if mode == "create":
                 self._make(part)
-        return [Difference(_name(part), "there", "missing", made=mode == "create") for part in missing]
+            self._remember(part, mode)
+        return differences
 
-    def _is_there(self, part: Part) -> bool:
+    def _compare(self, part: Part, *, made: bool) -> Sequence[Difference]:
         if isinstance(part, TopicSpec):
-            return part.name in self._hub.topics
-        return part.source.address in self._hub.queues
+            there = part.name in self._hub.topics
+            return [] if there else [Difference(f"topic {part.name}", "there", "missing", made)]
+        queue = self._hub.queues.get(part.source.address)
+        if queue is None:
+            return [Difference(str(part.source), "there", "missing", made)]
+        if not isinstance(part, QueueSpec) or part.lease in (None, queue.lease):
+            return []
+        return [Difference(f"lease of {part.source}", f"{part.lease:g} s", f"{queue.lease:g} s", made)]
 
     def _make(self, part: Part) -> None:
         if isinstance(part, TopicSpec):
@@ -39,6 +47,15 @@ class MemoryAdmin:
         if isinstance(part, QueueSpec):
             queue.max_deliveries = part.max_deliveries
             queue.lease = part.lease or queue.lease
+
+    def _remember(self, part: Part, mode: Mode) -> None:
+        if not isinstance(part, QueueSpec):
+            return
+        queue = self._hub.queues.get(part.source.address)
+        if part.lease is not None:
+            self._leases[part.source.address] = part.lease
+        elif queue is not None and mode != "trust":
+            self._leases[part.source.address] = queue.lease
 
     async def dead_letters(self, source: Source) -> Source | None:
         """Every queue has a dead-letter queue, made when it is first needed or asked for."""
@@ -67,7 +84,3 @@ class MemoryAdmin:
         queue.purge()
         if start.at != "latest":
             self._hub.replay(queue, float(start.value or 0.0) if start.at == "time" else 0.0)
-
-
-def _name(part: Part) -> str:
-    return f"topic {part.name}" if isinstance(part, TopicSpec) else str(part.source)

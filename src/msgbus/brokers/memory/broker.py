@@ -11,10 +11,11 @@ from urllib.parse import parse_qsl, urlsplit
 from msgbus.broker import Capabilities, Status
 from msgbus.brokers.memory.admin import MemoryAdmin
 from msgbus.brokers.memory.hub import Hub, HubOptions
-from msgbus.brokers.memory.queue import MemoryQueue, Stored
+from msgbus.brokers.memory.queue import MemoryQueue
+from msgbus.brokers.memory.stored import Stored
 from msgbus.clock import Clock
 from msgbus.errors import BusError, ConfigError, Disconnected, LeaseLost, ReceiverClosed, Refused
-from msgbus.message import Act, Delivery, Outgoing, Receipt, Settlement, Source
+from msgbus.message import Act, Address, Delivery, Outgoing, Receipt, Settlement, Source
 
 _YIELD_EVERY = 100  # sends: a broker that never suspends starves everybody else on the loop
 _BATCH = 1000
@@ -25,7 +26,8 @@ class MemoryBroker:
 
     def __init__(self, url: str = "memory://", *, clock: Clock, hub: Hub | None = None) -> None:
         self.hub = hub or Hub.named(urlsplit(url).netloc, _options(url), clock)
-        self.admin = MemoryAdmin(self.hub)
+        self._leases: dict[Address, float] = {}
+        self.admin = MemoryAdmin(self.hub, self._leases)
         self._connected = False
         self._receivers: set[MemoryReceiver] = set()
         self._sent = 0
@@ -41,9 +43,8 @@ class MemoryBroker:
             receiver.close(Disconnected("closed"))
 
     def capabilities(self, source: Source | None = None) -> Capabilities:
-        """The same for every source, but for the lease: a queue keeps the one that was last asked for."""
+        """The same for every source, but for the lease: its receivers ask for what is said here."""
         options = self.hub.options
-        queue = None if source is None else self.hub.queues.get(source.address)
         return Capabilities(
             send_batch=_BATCH,
             send_slots=4,
@@ -55,7 +56,7 @@ class MemoryBroker:
             expiry=True,
             receive_batch=_BATCH,
             order="key",
-            lease=options.lease if queue is None else queue.lease,
+            lease=options.lease if source is None else self._lease(source),
             lease_extends=True,
             counts_deliveries=True,
             release_counts=False,
@@ -72,6 +73,11 @@ class MemoryBroker:
             replay=bool(options.replay),
             shared=False,
         )
+
+    def _lease(self, source: Source) -> float:
+        """Once said it stays, whatever others make of the queue meanwhile: heartbeats follow it."""
+        queue = self.hub.queues.get(source.address)
+        return self._leases.setdefault(source.address, self.hub.options.lease if queue is None else queue.lease)
 
     def status(self) -> Status:
         """Connected, as long as it is open."""
@@ -102,7 +108,7 @@ class MemoryBroker:
         own = self.hub.new_inbox() if source.kind == "reply" else source
         if source.kind != "reply" and source.address not in self.hub.queues:
             raise Refused(f"{source} is not there: with MSGBUS_PROVISION=create it is made at start")
-        receiver = MemoryReceiver(self.hub.queue(own), self.hub, prefetch)
+        receiver = MemoryReceiver(self.hub.queue(own), self.hub, prefetch, self._lease(source))
         self._receivers.add(receiver)
         try:
             yield receiver
@@ -116,8 +122,9 @@ class MemoryBroker:
 class MemoryReceiver:
     """A competing consumer of one queue."""
 
-    def __init__(self, queue: MemoryQueue, hub: Hub, prefetch: int) -> None:
+    def __init__(self, queue: MemoryQueue, hub: Hub, prefetch: int, lease: float) -> None:
         self.unsettled = 0
+        self.lease = lease
         self._prefetch = prefetch
         self.address = queue.source.name if queue.source.kind == "reply" else ""
         self._queue = queue
@@ -130,7 +137,7 @@ class MemoryReceiver:
         batch = self._take(limit)
         if batch or wait <= 0 or self._stopped:
             return batch
-        await self._queue.wait(wait)
+        await self._queue.receivers.wait(wait)
         return self._take(limit)
 
     def _take(self, limit: int) -> list[Delivery]:
@@ -163,7 +170,7 @@ class MemoryReceiver:
         if released:
             queue.give_back(released)
         if self.unsettled + len(batch) >= self._prefetch:  # a `receive` may wait for this
-            queue.wake_all()
+            queue.receivers.wake_all()
         return results
 
     def _settle_failure(self, stored: Stored, settlement: Settlement) -> None:
@@ -180,7 +187,7 @@ class MemoryReceiver:
         results: list[BusError | None] = []
         for delivery in batch:
             if self._queue.holds(delivery, self):
-                self._queue.extend(delivery.token, seconds)
+                self._queue.leases.extend(delivery.token, seconds)
                 results.append(None)
             else:
                 results.append(LeaseLost(f"{self._queue.source}: the lease ran out"))
@@ -189,14 +196,14 @@ class MemoryReceiver:
     async def stop(self) -> None:
         """A waiting `receive` returns."""
         self._stopped = True
-        self._queue.wake_all()
+        self._queue.receivers.wake_all()
 
     def close(self, why: BusError) -> None:
         """What it holds goes back; every later call says `why`."""
         if self._closed is None:
             self._closed = why
             self._queue.give_up([stored for stored in self._queue.in_flight if stored.holder is self])
-            self._queue.wake_all()
+            self._queue.receivers.wake_all()
 
 
 def _options(url: str) -> HubOptions:

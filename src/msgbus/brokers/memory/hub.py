@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import weakref
 from collections import deque
@@ -10,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from msgbus import headers as h
-from msgbus.brokers.memory.queue import MemoryQueue, Stored
+from msgbus.brokers.memory.queue import MemoryQueue
+from msgbus.brokers.memory.stored import Stored
 from msgbus.clock import Alarms, Clock
 from msgbus.errors import BusError, Refused, Throttled
 from msgbus.message import Address, Outgoing, Receipt, Source
@@ -176,13 +176,7 @@ class Hub:
         """Wait a bounded time for a full queue; Throttled when it stays full."""
         give_up = self.clock.now() + _FULL_WAIT
         while (left := give_up - self.clock.now()) > 0:
-            waiting = asyncio.ensure_future(queue.wait_for_room())
-            alarm = self.alarms.call(left, waiting.cancel)
-            try:
-                await asyncio.wait([waiting])
-            finally:
-                alarm.cancel()
-                waiting.cancel()
+            await queue.room.wait(left)
             result = self.accept(out, self.clock.time())
             if not isinstance(result, MemoryQueue):
                 return result
