@@ -217,7 +217,8 @@ async def test_the_pool_is_bounded_and_fair() -> None:
         tasks = [asyncio.create_task(one(number)) for number in range(8)]
         asked = [int(await gate.let_through()) for _ in tasks]
         await asyncio.gather(*tasks)
-        assert asked == sorted(asked) == list(range(8))
+        assert sorted(asked[:2]) == [0, 1], "two connections open at the same time"
+        assert asked[2:] == list(range(2, 8))
         assert gate.most == 2
         assert server.connections == 2
 

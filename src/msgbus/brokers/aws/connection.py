@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from typing import Protocol, cast
 
 from msgbus.brokers.aws.failures import (
     AnswerTimeoutError,
@@ -15,6 +16,13 @@ from msgbus.brokers.aws.failures import (
 )
 from msgbus.brokers.aws.response import Response, ResponseParser
 from msgbus.clock import Clock, TimerHandle
+
+
+class _Transport(Protocol):
+    """What is asked of a transport, whichever event loop made it."""
+
+    def write(self, data: bytes) -> None: ...
+    def abort(self) -> None: ...
 
 
 class Connection(asyncio.Protocol):
@@ -30,7 +38,7 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[Response] | None = None
-        self._transport: asyncio.Transport | None = None
+        self._transport: _Transport | None = None
         self._timer: TimerHandle | None = None
         self._rings = float("inf")  # when it does, on the clock
         self._deadline = 0.0  # of the request under way
@@ -109,8 +117,7 @@ class Connection(asyncio.Protocol):
     # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_connection makes no other
-        self._transport = transport
+        self._transport = cast(_Transport, transport)  # uvloop's is no asyncio.Transport
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None or self._answer.done():  # else it would answer the next request
