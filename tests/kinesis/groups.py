@@ -13,6 +13,7 @@ from msgbus.brokers.kinesis.hashing import HIGHEST, Shard
 from msgbus.brokers.kinesis.holding import Holding, Token
 from msgbus.brokers.kinesis.options import KinesisOptions
 from msgbus.brokers.kinesis.polling import Room
+from msgbus.brokers.kinesis.shardwork import Hand
 from msgbus.brokers.kinesis.stores.memory import MemoryStore
 from msgbus.errors import BusError
 from msgbus.message import Source, Start
@@ -59,7 +60,7 @@ class Workers:
         for _ in range(count):
             idle = Idle()
             group = Group(
-                SOURCE, self._store, _shards, idle, self.clock, KinesisOptions(lease=LEASE), idle, prefetch=100
+                SOURCE, self._store, _shards, idle, self.clock, KinesisOptions(lease=LEASE), idle, Hand(100, cap=5)
             )
             group.start()
             self.running.append(group)

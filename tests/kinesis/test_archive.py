@@ -304,7 +304,7 @@ async def test_s3_keeps_it_in_both_formats(bench: Bench) -> None:
     broker = await bench.broker(endpoint=bench.direct)
     await bench.group(broker)
     await broker.send([bench.out(number, f"k{number}") for number in range(10)])
-    client = broker._connected()
+    client = broker._lifetime.client
     store = S3Archive.of_url(client, f"s3://{bench.topic}/archive/")
     with pytest.raises(Refused, match=bench.topic):
         await store.put("x", b"")
@@ -339,7 +339,7 @@ async def test_the_commands(bench: Bench, tmp_path: Path, monkeypatch: pytest.Mo
     await broker.send([bench.out(number, f"k{number}") for number in range(10)])
     async with broker.receiver(source, prefetch=100) as receiver:
         await ack(receiver, await some(receiver, 10))
-    await broker._connected().call("s3", "CreateBucket", {"Bucket": bench.topic})
+    await broker._lifetime.client.call("s3", "CreateBucket", {"Bucket": bench.topic})
     monkeypatch.setenv("MSGBUS_URL", bench.url(endpoint=bench.direct))
     monkeypatch.setenv("MSGBUS_PREFIX", bench.topic.removesuffix("orders"))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT / 'src'}")
@@ -348,7 +348,7 @@ async def test_the_commands(bench: Bench, tmp_path: Path, monkeypatch: pytest.Mo
     writing = await asyncio.create_subprocess_exec(
         *command, "write", "archive_shop:bus", "orders", place, "--window", "1", "--format", "avro", cwd=tmp_path
     )
-    store = S3Archive.of_url(broker._connected(), place)
+    store = S3Archive.of_url(broker._lifetime.client, place)
 
     async def is_written() -> bool:
         return sum([len(list(objects.decode(await store.get(name)))) for name in await store.names("")]) == 10

@@ -13,7 +13,6 @@ from msgbus.brokers.kinesis.batching import (
     CHECKED,
     RECORDS,
     Put,
-    Rates,
     Record,
     aggregated,
     entry_of,
@@ -21,6 +20,7 @@ from msgbus.brokers.kinesis.batching import (
     spans,
 )
 from msgbus.brokers.kinesis.hashing import HIGHEST, Shard, ShardMap
+from msgbus.brokers.kinesis.rates import Rates
 
 
 @UNHURRIED

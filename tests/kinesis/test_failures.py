@@ -63,7 +63,7 @@ async def test_letters_in_a_bucket(bench: Bench) -> None:
     assert [difference.made for difference in missing] == [False]
     await bench.group(broker)
     assert isinstance(await die(bench, broker, source, b"early"), Refused)
-    async with broker._connected().client("s3") as s3:
+    async with broker._lifetime.client.client("s3") as s3:
         await s3.create_bucket(Bucket="letters")
         assert await broker._failures(source).ensure("verify") == []
         await broker.admin.purge(source)  # the early one stayed
@@ -82,7 +82,7 @@ async def test_letters_in_a_bucket(bench: Bench) -> None:
 async def test_letters_to_a_topic(bench: Bench) -> None:
     broker = await bench.broker(shards=1, failure="arn:aws:sns:us-east-1:000000000000:letters")
     source = await bench.group(broker)
-    async with broker._connected().client("sns") as sns, broker._connected().client("sqs") as sqs:
+    async with broker._lifetime.client.client("sns") as sns, broker._lifetime.client.client("sqs") as sqs:
         await sns.create_topic(Name="letters")
         queue = (await sqs.create_queue(QueueName=f"{bench.topic}-seen"))["QueueUrl"]
         arn = f"arn:aws:sqs:us-east-1:000000000000:{bench.topic}-seen"

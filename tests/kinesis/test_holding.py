@@ -10,11 +10,10 @@ from tests.kinesis.strategies import UNHURRIED
 
 from msgbus import headers as h
 from msgbus.brokers.kinesis.aggregation import UserRecord, encode
-from msgbus.brokers.kinesis.batching import CHECKED
+from msgbus.brokers.kinesis.batching import CHECKED, GROUP_TAG
 from msgbus.brokers.kinesis.hashing import HIGHEST, hash_of
 from msgbus.brokers.kinesis.holding import Holding
 from msgbus.brokers.kinesis.rows import SUSPECTS, TRIM_HORIZON, Open, Progress, Row
-from msgbus.brokers.kinesis.sending import GROUP_TAG
 from msgbus.message import Delivery, Source
 
 SOURCE = Source("topic", "orders", "billing", ordered=True)

@@ -211,7 +211,7 @@ async def test_a_shard_that_vanished_ends_and_its_children_are_read(bench: Bench
     async with broker.receiver(source, prefetch=100) as receiver:
         await broker.send([bench.out(0, "k")])
         await ack(receiver, await some(receiver, 1))
-        async with broker._connected().client("kinesis") as cold:
+        async with broker._lifetime.client.client("kinesis") as cold:
             params = {"ShardToSplit": "shardId-000000000000", "NewStartingHashKey": str(2**127)}
             await cold.split_shard(StreamName=bench.topic, **params)
         await broker.send([bench.out(number, f"k{number}") for number in range(1, 11)])
@@ -240,7 +240,7 @@ async def test_a_stream_that_is_deleted_ends_the_receiver(bench: Bench) -> None:
     async with broker.receiver(source, prefetch=100) as receiver:
         await broker.send([bench.out(0, "k")])
         await ack(receiver, await some(receiver, 1))
-        async with broker._connected().client("kinesis") as cold:
+        async with broker._lifetime.client.client("kinesis") as cold:
             await cold.delete_stream(StreamName=bench.topic)
         with pytest.raises(ReceiverClosed):
             await until_closed(receiver)
@@ -253,7 +253,7 @@ async def test_a_table_that_is_deleted_ends_the_receiver(bench: Bench) -> None:
     broker = await bench.broker()
     source = await bench.group(broker)
     async with broker.receiver(source, prefetch=100) as receiver:
-        async with broker._connected().client("dynamodb") as cold:
+        async with broker._lifetime.client.client("dynamodb") as cold:
             await cold.delete_table(TableName=broker._store(source).name)
         with pytest.raises(ReceiverClosed):
             await until_closed(receiver)
@@ -313,7 +313,7 @@ async def test_enhanced_fan_out_goes_on_in_the_children(bench: Bench) -> None:
     async with broker.receiver(source, prefetch=100) as receiver:
         await broker.send([bench.out(0, "k")])
         await ack(receiver, await some(receiver, 1))
-        async with broker._connected().client("kinesis") as cold:
+        async with broker._lifetime.client.client("kinesis") as cold:
             params = {"ShardToSplit": "shardId-000000000000", "NewStartingHashKey": str(2**127)}
             await cold.split_shard(StreamName=bench.topic, **params)
         await broker.send([bench.out(number, f"k{number}") for number in range(1, 11)])
@@ -330,7 +330,7 @@ async def test_a_consumer_that_was_deregistered_is_registered_again(bench: Bench
     async with broker.receiver(source, prefetch=100) as receiver:
         await broker.send([bench.out(0, "k")])
         await ack(receiver, await some(receiver, 1))
-        async with broker._connected().client("kinesis") as cold:
+        async with broker._lifetime.client.client("kinesis") as cold:
             arn = (await cold.describe_stream_summary(StreamName=bench.topic))["StreamDescriptionSummary"]["StreamARN"]
             await cold.deregister_stream_consumer(StreamARN=arn, ConsumerName="g")
         await broker.send([bench.out(1, "k")])

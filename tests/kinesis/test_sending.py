@@ -14,8 +14,7 @@ from msgbus import Refused, Throttled, Unavailable
 from msgbus.brokers.aws import native_code
 from msgbus.brokers.kinesis import KinesisMessage
 from msgbus.brokers.kinesis.aggregation import decode
-from msgbus.brokers.kinesis.hashing import HIGHEST
-from msgbus.brokers.kinesis.sending import partition_key
+from msgbus.brokers.kinesis.hashing import HIGHEST, partition_key
 from msgbus.message import Address, Receipt, Start
 
 
@@ -111,7 +110,7 @@ async def test_an_aggregate_that_landed_elsewhere_is_sent_again_but_for_what_bel
     async def split_meanwhile(call: Call) -> bytes | None:
         if call.operation != "PutRecords" or bench.count("PutRecords") > 1:
             return await passed(call)
-        async with broker._connected().client("kinesis") as cold:
+        async with broker._lifetime.client.client("kinesis") as cold:
             middle = str((HIGHEST // 2) // 2)
             params = {"ShardToSplit": "shardId-000000000000", "NewStartingHashKey": middle}
             await cold.split_shard(StreamName=bench.topic, **params)

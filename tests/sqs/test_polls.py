@@ -49,7 +49,7 @@ class Opened:
         self.service = Service()
         self.mailbox: Mailbox[Delivery] = Mailbox(SystemClock())
         client = cast(AwsClient, self.service)
-        self.polls = Polls(client, "http://queue", PollOptions(1, 4, None), self.mailbox, accept)
+        self.polls = Polls(client, "http://queue", PollOptions(1, 4, 30), self.mailbox, accept)
 
     async def ask(self, wanted: int) -> None:
         self.polls.ask(wanted)

@@ -84,6 +84,21 @@ async def test_a_lease_that_ran_out_is_not_settled(fauxqs: Handle, name: str) ->
         await receiver.receive(1, 0.0)
 
 
+async def test_the_lease_that_is_claimed_is_in_force_whatever_the_queue_is_made_to_have(
+    server: Handle, broker: SqsBroker, aws: Aws, name: str
+) -> None:
+    source = Source("queue", name)
+    await broker.admin.ensure([QueueSpec(source, lease=60.0)], "create")
+    async with broker.receiver(source, prefetch=10) as receiver:
+        async with connected(url_of(server.url)) as other:
+            await other.admin.ensure([QueueSpec(source, lease=1.0)], "create")
+            assert (broker.capabilities(source).lease, other.capabilities(source).lease) == (60.0, 1.0)
+        await fill(broker, source, 1)
+        held = await take(receiver, 1)
+        assert not await aws.receive(name, wait=2), "a second later it is still ours"
+        assert list(await receiver.settle([Settlement(each, Act.ACK) for each in held])) == [None]
+
+
 async def test_one_dead_letter_without_room_does_not_hold_up_the_others(broker: SqsBroker, aws: Aws, name: str) -> None:
     source = Source("queue", name)
     await broker.admin.ensure([QueueSpec(source)], "create")

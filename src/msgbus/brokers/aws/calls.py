@@ -10,7 +10,8 @@ from typing import Any
 from botocore import xform_name  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-from msgbus.brokers.aws.errors import AwsError, error_of_client, resource_of, translate_any
+from msgbus.brokers.aws.codes import MISSING
+from msgbus.brokers.aws.errors import AwsError, error_of_client, native_code, resource_of, translate_any
 from msgbus.brokers.aws.failures import PoolClosedError
 from msgbus.brokers.aws.fast import FastPath
 from msgbus.brokers.aws.operations import HOT, seconds
@@ -69,11 +70,12 @@ class AwsClient:
         return self._session.client(service)
 
     async def call(
-        self, service: str, operation: str, params: Mapping[str, Any], *, timeout: float | None = None
+        self, service: str, operation: str, params: Mapping[str, Any], what: str = "", *, timeout: float | None = None
     ) -> dict[str, Any]:
         """Call an operation by its AWS name (`"sqs", "SendMessageBatch"`) and give its answer.
 
-        `timeout`: seconds in all; by default that of the settings, and the wait of a long poll on top.
+        `what`: the resource that errors name, where `params` hold no URL, ARN or name of it. `timeout`: seconds in
+        all; by default that of the settings, and the wait of a long poll on top.
         Raises Throttled, Unavailable, LeaseLost (a receipt handle that has expired) or Refused, with an
         `AwsError`, an `HttpError` or botocore's exception as `__cause__`. After Unavailable and after a
         cancellation in mid-call the outcome is unknown.
@@ -87,10 +89,29 @@ class AwsClient:
                     return await self._fast.call(route, hot, params, timeout)
             return await self._slow(service, operation, params, timeout)
         except Exception as error:
-            bus_error = translate_any(error, service, operation, resource_of(params))
+            bus_error = translate_any(error, service, operation, what or resource_of(params))
             if bus_error is error:
                 raise
             raise bus_error from error
+
+    async def find(
+        self, service: str, operation: str, params: Mapping[str, Any], what: str = ""
+    ) -> dict[str, Any] | None:
+        """`call`; None where what it asks about is not there."""
+        try:
+            return await self.call(service, operation, params, what)
+        except Refused as error:
+            if native_code(error) in MISSING:
+                return None
+            raise
+
+    async def make(self, service: str, operation: str, params: Mapping[str, Any], what: str = "") -> None:
+        """`call`; harmless where somebody else was faster."""
+        try:
+            await self.call(service, operation, params, what)
+        except Refused as error:
+            if native_code(error) != "ResourceInUse":
+                raise
 
     def _check_open(self) -> None:
         if self._closed:

@@ -18,62 +18,37 @@ def short(code: str) -> str:
     return code.rpartition(".")[2].removesuffix("Exception")
 
 
-THROTTLED = frozenset(
-    (
-        "BandwidthLimitExceeded",
-        "KMSThrottling",
-        "LimitExceeded",
-        "OverLimit",
-        "PriorRequestNotComplete",
-        "ProvisionedThroughputExceeded",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "SlowDown",
-        "Throttled",
-        "ThrottledRequest",
-        "Throttling",
-        "TooManyRequests",
-        "TransactionInProgress",
-    )
+def _codes(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+THROTTLED = _codes(
+    """
+    BandwidthLimitExceeded KMSThrottling LimitExceeded OverLimit PriorRequestNotComplete
+    ProvisionedThroughputExceeded RequestLimitExceeded RequestThrottled SlowDown Throttled ThrottledRequest
+    Throttling TooManyRequests TransactionInProgress
+    """
 )
-UNAVAILABLE = frozenset(
-    (
-        "Internal",
-        "InternalError",
-        "InternalFailure",
-        "InternalServer",
-        "InternalServerError",
-        "RequestTimeout",
-        "ServiceUnavailable",
-        "ServiceUnavailableError",
-    )
+UNAVAILABLE = _codes(
+    """
+    Internal InternalError InternalFailure InternalServer InternalServerError RequestTimeout ServiceUnavailable
+    ServiceUnavailableError
+    """
 )
-CREDENTIALS = frozenset(
-    (
-        "ExpiredToken",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "InvalidSecurity",
-        "InvalidSignature",
-        "InvalidToken",
-        "MissingAuthenticationToken",
-        "SignatureDoesNotMatch",
-        "TokenRefreshRequired",
-        "UnrecognizedClient",
-    )
+CREDENTIALS = _codes(
+    """
+    ExpiredToken InvalidAccessKeyId InvalidClientTokenId InvalidSecurity InvalidSignature InvalidToken
+    MissingAuthenticationToken SignatureDoesNotMatch TokenRefreshRequired UnrecognizedClient
+    """
 )
-EXPIRED = frozenset(("ExpiredToken", "TokenRefreshRequired"))
+EXPIRED = _codes("ExpiredToken TokenRefreshRequired")
 """Of `CREDENTIALS`, those whose source gives new ones sooner or later: worth another try."""
 
-SKEW = frozenset(
-    (
-        "InvalidSignature",
-        "RequestExpired",
-        "RequestInTheFuture",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-    )
+SKEW = _codes(
+    """
+    InvalidSignature RequestExpired RequestInTheFuture RequestTimeTooSkewed SignatureDoesNotMatch
+    """
 )
-DENIED = frozenset(("AccessDenied", "AuthorizationError", "KMSAccessDenied", "NotAuthorized", "UnauthorizedOperation"))
-MISSING = frozenset(("NonExistentQueue", "NotFound", "QueueDoesNotExist", "ResourceNotFound"))
-LEASE = frozenset(("MessageNotInflight", "ReceiptHandleIsInvalid"))
+DENIED = _codes("AccessDenied AuthorizationError KMSAccessDenied NotAuthorized UnauthorizedOperation")
+MISSING = _codes("NonExistentQueue NotFound QueueDoesNotExist ResourceNotFound")
+LEASE = _codes("MessageNotInflight ReceiptHandleIsInvalid")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from msgbus.brokers.aws.options import FLAGS, Parser, flag, positive, take, text, whole
 from msgbus.errors import ConfigError
-
-_FLAGS = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,38 +40,29 @@ class AwsSettings:
         `verify` takes a flag or a path; flags are 1, true, on, 0, false, off. Proxies come from the
         environment.
         """
-        return cls(**{name: _value(name, text) for name, text in options.items()})
+        left = dict(options)
+        values = take(left, _PARSERS)
+        if left:
+            raise ConfigError(f"unknown AWS option {next(iter(left))!r}: allowed are {', '.join(OPTIONS)}")
+        return cls(**values)
 
 
-def _value(name: str, text: str) -> Any:
-    if name in ("region", "profile", "endpoint"):
-        return text
-    if name == "fast":
-        return _flag(name, text)
-    if name == "verify":
-        return _FLAGS.get(text.lower(), text)
-    if name in ("timeout", "connect_timeout", "keep_alive"):
-        return _positive(name, text, float)
-    if name in ("connections", "max_response"):
-        return _positive(name, text, int)
-    raise ConfigError(f"unknown AWS option {name!r}: allowed are {', '.join(OPTIONS)}")
+def _verify(_name: str, value: str) -> bool | str:
+    return FLAGS.get(value.lower(), value)
 
 
-def _flag(name: str, text: str) -> bool:
-    if text.lower() not in _FLAGS:
-        raise ConfigError(f"{name}={text!r}: allowed are {', '.join(_FLAGS)}")
-    return _FLAGS[text.lower()]
+_PARSERS: Mapping[str, Parser] = {
+    "region": text,
+    "profile": text,
+    "endpoint": text,
+    "verify": _verify,
+    "fast": flag,
+    "timeout": positive,
+    "connect_timeout": positive,
+    "connections": whole(1),
+    "keep_alive": positive,
+    "max_response": whole(1),
+}
 
-
-def _positive(name: str, text: str, kind: type[int] | type[float]) -> int | float:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = 0
-    if not 0 < value < float("inf"):
-        raise ConfigError(f"{name}={text!r}: not a {'whole ' if kind is int else ''}number above 0")
-    return value
-
-
-OPTIONS = tuple(name for name in AwsSettings.__slots__ if name != "proxies")
+OPTIONS = tuple(_PARSERS)
 """The names that `AwsSettings.from_options` takes."""

@@ -11,7 +11,7 @@ from msgbus.brokers.aws import AwsClient
 from msgbus.brokers.kinesis.balance import restarted
 from msgbus.brokers.kinesis.failures import Failures
 from msgbus.brokers.kinesis.holding import Holding
-from msgbus.brokers.kinesis.polling import start_of
+from msgbus.brokers.kinesis.polling import new_iterator, start_of
 from msgbus.brokers.kinesis.rows import Row
 from msgbus.brokers.kinesis.stores import LeaseStore
 from msgbus.brokers.kinesis.stream import list_shards, server_time
@@ -108,13 +108,7 @@ class KinesisAdmin:
         return ShardLag(row.shard, row.holder, checkpoint, behind, len(waiting), oldest)
 
     async def _read(self, stream: str, row: Row) -> Mapping[str, Any]:
-        place = start_of(row)
-        params = {"StreamName": stream, "ShardId": row.shard, "ShardIteratorType": place["Type"]}
-        if "SequenceNumber" in place:
-            params["StartingSequenceNumber"] = place["SequenceNumber"]
-        if "Timestamp" in place:
-            params["Timestamp"] = place["Timestamp"]
-        iterator = (await self._client.call("kinesis", "GetShardIterator", params))["ShardIterator"]
+        iterator = await new_iterator(self._client, stream, row.shard, start_of(row))
         return await self._client.call("kinesis", "GetRecords", {"ShardIterator": iterator, "Limit": _MOST})
 
     async def seek(self, source: Source, start: Start) -> None:

@@ -115,7 +115,7 @@ def forgettable(shards: Sequence[Shard], rows: Mapping[str, Row]) -> list[Row]:
 def restarted(shards: Sequence[Shard], rows: Mapping[str, Row], start: Start, now: float) -> list[Row]:
     """Every lease anew from `start`, freed from its owner; what `start` does not reach is finished."""
     fresh = {row.shard: row for row in first_rows(shards, start, now)}
-    begun = [replace(rows[shard].anew(row), children=()) if shard in rows else row for shard, row in fresh.items()]
+    begun = [rows[shard].anew(row) if shard in rows else row for shard, row in fresh.items()]
     over = [
         row.changed(owner="", giver="", checkpoint=SHARD_END, sub=0, progress="")
         for shard, row in rows.items()

@@ -1,18 +1,18 @@
 """Entries into calls and aggregates, within the limits of the service. Sans-IO.
 
 Source: PutRecords in the API reference and "Quotas and limits": 500 records and 10 MiB a call, a record of 1 MiB
-with its key (a stream may allow up to 10 MiB), 1,000 records and 1 MiB a second a shard.
+with its key (a stream may allow up to 10 MiB).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, NotRequired, TypedDict
 
 from msgbus.brokers.kinesis import aggregation
 from msgbus.brokers.kinesis.aggregation import UserRecord
 from msgbus.brokers.kinesis.hashing import ShardMap, hash_of
+from msgbus.brokers.splitting import split
 
 RECORDS = 500
 CALL_BYTES = 10 * 1024 * 1024
@@ -21,10 +21,10 @@ MOST_RECORD_BYTES = 10 * 1024 * 1024
 CHECKED = ("msgbus", "")
 """The tag of an aggregate's first record: its sender sends again what landed in a shard that is not its own."""
 
-_MOST_KEY = 4 * 256  # bytes of a partition key
+GROUP_TAG = "msgbus-group"
+"""The tag of a message for one group alone, such as a redriven dead letter. Other groups pass over it."""
 
-SHARD_RECORDS = 1000.0
-SHARD_BYTES = 1024.0 * 1024
+_MOST_KEY = 4 * 256  # bytes of a partition key
 
 
 class Record(TypedDict):
@@ -123,47 +123,5 @@ def spans(records: Sequence[Record], limit: int = CALL_BYTES) -> Iterator[slice]
     if 0 < len(records) <= RECORDS and sum([len(record["Data"]) + _MOST_KEY for record in records]) <= limit:
         yield slice(len(records))
         return
-    start = size = 0
-    for place, record in enumerate(records):
-        bytes_ = size_with(record["PartitionKey"], record["Data"])
-        if place > start and (place - start == RECORDS or size + bytes_ > limit):
-            yield slice(start, place)
-            start, size = place, 0
-        size += bytes_
-    if len(records) > start:
-        yield slice(start, len(records))
-
-
-@dataclass(slots=True)
-class _Bucket:
-    records: float
-    bytes: float
-    at: float
-
-
-class Rates:
-    """What each shard takes a second, as token buckets of one second: better to wait here than to be refused there."""
-
-    def __init__(self, now: Callable[[], float], records: float = SHARD_RECORDS, bytes_: float = SHARD_BYTES) -> None:
-        self._now = now
-        self._records = records
-        self._bytes = bytes_
-        self._buckets: dict[str, _Bucket] = {}
-
-    def take(self, put: Put) -> float:
-        """0.0: it may go. Otherwise the seconds after which it may; nothing is taken then."""
-        if not put.shard:
-            return 0.0
-        now = self._now()
-        bucket = self._buckets.get(put.shard)
-        if bucket is None:
-            bucket = self._buckets[put.shard] = _Bucket(self._records, self._bytes, now)
-        passed = now - bucket.at
-        bucket.records = min(self._records, bucket.records + passed * self._records)
-        bucket.bytes = min(self._bytes, bucket.bytes + passed * self._bytes)
-        bucket.at = now
-        if bucket.records >= 1 and bucket.bytes > 0:
-            bucket.records -= 1
-            bucket.bytes -= put.size  # below zero by one large record: the next one waits for it
-            return 0.0
-        return max((1 - bucket.records) / self._records, -bucket.bytes / self._bytes, 0.001)
+    sizes = [size_with(record["PartitionKey"], record["Data"]) for record in records]
+    yield from (part for part, _ in split(sizes, RECORDS, limit))

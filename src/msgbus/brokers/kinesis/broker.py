@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from msgbus.broker import Capabilities, Receiver, Status
-from msgbus.brokers.aws import AwsClient
+from msgbus.brokers.aws import AwsClient, Lifetime
 from msgbus.brokers.kinesis.admin import KinesisAdmin
 from msgbus.brokers.kinesis.batching import CALL_BYTES, RECORDS
 from msgbus.brokers.kinesis.failures import Failures, failures_of
 from msgbus.brokers.kinesis.fanout import Subscriber
-from msgbus.brokers.kinesis.group import Group, Reader
+from msgbus.brokers.kinesis.group import Group
 from msgbus.brokers.kinesis.options import parse_url
 from msgbus.brokers.kinesis.polling import Poller
 from msgbus.brokers.kinesis.receiver import KinesisReceiver
 from msgbus.brokers.kinesis.sending import KEY_ROOM, Sender
+from msgbus.brokers.kinesis.shardwork import Hand, Reader
 from msgbus.brokers.kinesis.stores import LeaseStore
 from msgbus.brokers.kinesis.stores.dynamodb import DynamoStore
 from msgbus.brokers.kinesis.stores.memory import MemoryStore
@@ -27,59 +27,44 @@ from msgbus.brokers.kinesis.topology import Topology
 from msgbus.brokers.sqs.broker import SqsBroker
 from msgbus.brokers.sqs.names import queue_name
 from msgbus.clock import Clock
-from msgbus.errors import BusError, Disconnected, Refused
+from msgbus.errors import BusError, Refused
 from msgbus.message import Outgoing, Receipt, Source
 
 
 class KinesisBroker:
-    """`kinesis://[REGION][?option=value...]`; the options are those of `KinesisOptions` and `AwsSettings`.
-
-    There is no connection that could be lost: trouble on the way is Unavailable, entry by entry.
-    """
+    """`kinesis://[REGION][?option=value...]`; the options are those of `KinesisOptions` and `AwsSettings`."""
 
     def __init__(self, url: str = "kinesis://", *, clock: Clock) -> None:
         self._settings, self._options, sqs = parse_url(url)
         self._clock = clock
-        self._client: AwsClient | None = None
+        self._lifetime: Lifetime[KinesisReceiver] = Lifetime("kinesis", self._settings, clock)
         self._limits = Limits(self._options.record_bytes)
         self._sqs = SqsBroker(sqs, clock=clock)
         self._engine: Any = None
         self._sender: Sender
         self._admin: KinesisAdmin
-        self._receivers: set[KinesisReceiver] = set()
 
     @property
     def admin(self) -> KinesisAdmin:
         """Topology and operations; there once it is connected."""
-        self._connected()
+        _ = self._lifetime.client
         return self._admin
 
     async def connect(self) -> None:
         """Find credentials, region and endpoint. Nothing is sent yet. Raises Refused or Unavailable."""
-        if self._client is not None:
-            return
-        client = AwsClient(self._settings, self._clock)
-        try:
-            await client.open("kinesis")
-        except BaseException:
-            await client.close()
-            raise
-        self._client = client
-        self._sender = Sender(client, self._options, self._clock, self._limits)
-        topology = Topology(client, self._options, self._clock, self._store, self._failures, self._limits)
-        self._admin = KinesisAdmin(client, self._clock, topology, self._store, self._failures)
+        client = await self._lifetime.begin()
+        if client is not None:
+            self._sender = Sender(client, self._options, self._clock, self._limits)
+            topology = Topology(client, self._options, self._clock, self._store, self._failures, self._limits)
+            self._admin = KinesisAdmin(client, self._clock, topology, self._store, self._failures)
 
     async def close(self) -> None:
         """Receivers write their last checkpoints and free their leases first."""
-        client, self._client = self._client, None
-        if client is None:
-            return
-        await asyncio.gather(*(receiver.close() for receiver in self._receivers))
+        await self._lifetime.end()
         await self._sqs.close()
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.dispose()
-        await client.close()
 
     def capabilities(self, source: Source | None = None) -> Capabilities:
         """Of a stream, or of all; of an SQS queue where the source is one, which is how dead letters are read."""
@@ -105,47 +90,34 @@ class KinesisBroker:
 
     def status(self) -> Status:
         """Connected, as long as it is open; and how late each shard is that is read here."""
-        if self._client is None:
+        if not self._lifetime.connected:
             return Status(False, reason="not connected")
-        return Status(True, lags=[lag for receiver in list(self._receivers) for lag in receiver.lags()])
+        return Status(True, lags=[lag for receiver in list(self._lifetime.receivers) for lag in receiver.lags()])
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
         """By PutRecords."""
-        self._connected()
+        _ = self._lifetime.client
         return await self._sender.send(batch)
 
     @asynccontextmanager
     async def receiver(self, source: Source, *, prefetch: int) -> AsyncIterator[Receiver]:
         """A worker of a group, or the queue of its dead letters. Raises Refused where stream or leases are missing."""
-        client = self._connected()
+        client = self._lifetime.client
         if source.kind == "queue":
             await self._sqs.connect()
             async with self._sqs.receiver(source, prefetch=prefetch) as letters:
                 yield letters
             return
         store = await self._ready(client, source)
-        receiver = KinesisReceiver(
-            source, self._failures(source), self._clock, prefetch, self._admin.caps.get(source.address)
-        )
+        hand = Hand(prefetch, self._admin.caps.get(source.address))
+        receiver = KinesisReceiver(source, self._failures(source), self._clock, hand)
+        reader = self._reader(client, source, receiver)
         receiver.group = Group(
-            source,
-            store,
-            lambda: list_shards(client, source.name),
-            self._reader(client, source, receiver),
-            self._clock,
-            self._options,
-            receiver,
-            prefetch,
+            source, store, lambda: list_shards(client, source.name), reader, self._clock, self._options, receiver, hand
         )
-        receiver.group.tries = source.address in self._admin.caps
-        self._receivers.add(receiver)
         receiver.group.start()
-        try:
+        async with self._lifetime.lend(receiver):
             yield receiver
-        finally:  # even when cancelled: a lease that is not freed holds up the others until it ends
-            closing = asyncio.ensure_future(receiver.close())
-            closing.add_done_callback(lambda _: self._receivers.discard(receiver))
-            await asyncio.shield(closing)
 
     def _reader(self, client: AwsClient, source: Source, receiver: KinesisReceiver) -> Reader:
         if self._options.fanout:
@@ -173,7 +145,7 @@ class KinesisBroker:
         return store
 
     def _store(self, source: Source) -> LeaseStore:
-        client, leases = self._connected(), self._options.leases
+        client, leases = self._lifetime.client, self._options.leases
         name = self._options.table_prefix + queue_name(source.address, ordered=False)
         if leases == "dynamodb":
             return DynamoStore(client, name, self._clock)
@@ -186,9 +158,4 @@ class KinesisBroker:
         return SqlStore(self._engine, name)
 
     def _failures(self, source: Source) -> Failures:
-        return failures_of(source, self._connected(), self._options)
-
-    def _connected(self) -> AwsClient:
-        if self._client is None:
-            raise Disconnected("kinesis: not connected")
-        return self._client
+        return failures_of(source, self._lifetime.client, self._options)

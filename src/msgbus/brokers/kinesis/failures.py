@@ -10,22 +10,18 @@ from typing import Any, Protocol
 
 from msgbus import headers as h
 from msgbus.broker import Difference, Mode
-from msgbus.brokers.aws import AwsClient, native_code, translate_any
-from msgbus.brokers.aws.codes import MISSING
-from msgbus.brokers.kinesis.holding import envelope_headers
+from msgbus.brokers.aws import AwsClient, translate_any
+from msgbus.brokers.kinesis.deliveries import envelope_headers
 from msgbus.brokers.kinesis.options import KinesisOptions
 from msgbus.brokers.sqs.names import dead_name, dead_source, queue_name, split_arn
+from msgbus.brokers.sqs.queues import KEEP_DEAD, create_queue
+from msgbus.brokers.sqs.targets import QUEUE_BYTES, TOPIC_BYTES, Targets
 from msgbus.errors import BusError, Refused
 from msgbus.message import Settlement, Source
-
-QUEUE_BYTES = 1024 * 1024
-TOPIC_BYTES = 256 * 1024
-"""What SQS and SNS take, attributes included."""
 
 OMITTED = "kinesis-omitted"
 """The header of a dead letter whose body was too large for its destination: it is in the stream, at the position."""
 
-_KEEP = 14 * 86_400  # seconds, the longest that SQS keeps anything
 _SLACK = 200  # bytes of names and types
 
 Result = BusError | None
@@ -61,7 +57,7 @@ class Letter:
         """Body and headers where a body must be text."""
         try:
             text = self.body.decode()
-            if text and all(char >= " " or char in "\t\n\r" for char in text) and text.isprintable():
+            if text and text.isprintable():
                 return text, dict(self.headers)
         except UnicodeDecodeError:
             pass
@@ -148,12 +144,8 @@ class QueueFailures(_Each):
         if await self._find():
             return []
         if mode == "create":
-            params = {
-                "QueueName": self.name,
-                "Attributes": {"MessageRetentionPeriod": str(_KEEP)},
-                "tags": {"msgbus": "dead letters"},
-            }
-            self._url = str((await self.client.call("sqs", "CreateQueue", params))["QueueUrl"])
+            keep = {"MessageRetentionPeriod": str(KEEP_DEAD)}
+            self._url = await create_queue(self.client, self.name, keep, {"msgbus": "dead letters"})
         return [Difference(f"SQS queue {self.name}", "there", "missing", made=mode == "create")]
 
     async def place(self) -> Source | None:
@@ -161,15 +153,7 @@ class QueueFailures(_Each):
         return dead_source(self.name) if await self._find() else None
 
     async def _find(self) -> bool:
-        params = {"QueueName": self.name}
-        if self.account:
-            params["QueueOwnerAWSAccountId"] = self.account
-        try:
-            self._url = str((await self.client.call("sqs", "GetQueueUrl", params))["QueueUrl"])
-        except Refused as error:
-            if native_code(error) not in MISSING:
-                raise
-            self._url = ""
+        self._url = await Targets(self.client, self.account).queue_url(self.name) or ""
         return bool(self._url)
 
 
@@ -207,11 +191,7 @@ class BucketFailures(_Each):
             "Body": content,
             "ContentType": "application/json",
         }
-        what = f"s3://{self.bucket}"
-        try:
-            await self.client.call("s3", "PutObject", params)
-        except BusError as error:
-            raise type(error)(str(error).replace("(no resource)", what)) from error.__cause__
+        await self.client.call("s3", "PutObject", params, f"s3://{self.bucket}")
 
     async def ensure(self, mode: Mode) -> Sequence[Difference]:
         """Only looked for: buckets are not made by services."""

@@ -7,14 +7,14 @@ renewed from its continuation sequence number; one is allowed every 5 seconds pe
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-from msgbus.brokers.aws import AwsClient, AwsError, codes, native_code, translate_any
+from msgbus import backoff
+from msgbus.brokers.aws import AwsClient, AwsError, codes, translate_any
 from msgbus.brokers.aws.codes import MISSING
 from msgbus.brokers.aws.errors import error_of_client
 from msgbus.brokers.kinesis.holding import Holding
@@ -44,25 +44,15 @@ async def register(client: AwsClient, clock: Clock, stream: str, name: str) -> s
         raise Refused(f"no Kinesis stream {stream} in this account and region")
     params = {"StreamARN": told["StreamARN"], "ConsumerName": name}
     for _ in range(_LOOKS):
-        try:
-            found = (await client.call("kinesis", "DescribeStreamConsumer", params))["ConsumerDescription"]
-        except Refused as error:
-            if native_code(error) not in MISSING:
-                raise
-            await _register(client, params)
+        told_of = await client.find("kinesis", "DescribeStreamConsumer", params)
+        if told_of is None:
+            await client.make("kinesis", "RegisterStreamConsumer", params)
             continue
+        found = told_of["ConsumerDescription"]
         if found["ConsumerStatus"] == "ACTIVE":
             return str(found["ConsumerARN"])
         await clock.sleep(_PAUSE)
     raise Unavailable(f"kinesis: consumer {name} of {stream} is still not active after {_LOOKS * _PAUSE:g} s")
-
-
-async def _register(client: AwsClient, params: Mapping[str, Any]) -> None:
-    try:
-        await client.call("kinesis", "RegisterStreamConsumer", params)
-    except Refused as error:
-        if native_code(error) != "ResourceInUse":  # another worker of the group was faster
-            raise
 
 
 class Subscriber:
@@ -88,7 +78,7 @@ class Subscriber:
                 log.info("%s: subscribing to %s: %s", self._stream, holding.row.shard, error)
             failures = 0 if place.next is not before else failures + 1
             if failures and not holding.ended:
-                await self._clock.sleep(min(_LONGEST, _AGAIN * failures) * (0.5 + random.random() / 2))
+                await self._clock.sleep(backoff.delay(failures, _AGAIN, longest=_LONGEST, jitter=0.5))
 
     async def _subscribe(self, holding: Holding, room: Room, place: _Place) -> None:
         """One subscription to its end."""

@@ -16,11 +16,29 @@ from typing import Any
 HIGHEST = 2**128 - 1
 """The last hash key."""
 
+KEY_CHARACTERS = 256
+"""Of a partition key, at most."""
+
 
 @lru_cache(maxsize=4096)
 def hash_of(key: str) -> int:
     """The hash key of a partition key."""
     return int.from_bytes(hashlib.md5(key.encode(), usedforsecurity=False).digest(), "big")
+
+
+def partition_key(key: str) -> str:
+    """The key itself where Kinesis takes it, else its hash."""
+    if len(key) <= KEY_CHARACTERS and (key.isascii() or _is_utf8(key)):
+        return key
+    return "sha256-" + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _is_utf8(key: str) -> bool:
+    try:
+        key.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

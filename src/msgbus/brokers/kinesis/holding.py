@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
-from msgbus import headers as h
-from msgbus.brokers.kinesis import aggregation
-from msgbus.brokers.kinesis.batching import CHECKED
-from msgbus.brokers.kinesis.hashing import hash_of
+from msgbus.brokers.kinesis.deliveries import delivery_of, open_of
+from msgbus.brokers.kinesis.keys import KeyShares
+from msgbus.brokers.kinesis.records import SKIP, Intake, Record, order_of, position_of
 from msgbus.brokers.kinesis.rows import SUSPECTS, Open, Progress, Row
-from msgbus.brokers.kinesis.sending import GROUP_TAG
 from msgbus.brokers.watermark import Watermark
 from msgbus.message import Delivery, Source
 
-_ENVELOPE = b'{"specversion":"1.0"'  # how an envelope of ours begins
-_STRUCTURED = "application/cloudevents+json"
-_SKIP = "msgbus-skip"  # in a record that counts as settled
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})  # one for all: nobody can write into it
 _MANY = 50  # open records, above which a row carries them only when it must
 _MOST = 1000  # open records that a row carries: an item of DynamoDB has 400 KB
-
-Record = MutableMapping[str, Any]
-"""As GetRecords gives it, with its ShardId; of a user record with its own key, data and SubSequenceNumber."""
 
 
 class Token:
@@ -47,7 +37,7 @@ class Token:
     @property
     def position(self) -> tuple[str, int]:
         """Sequence number and sub-sequence number."""
-        return _position(self.record)
+        return position_of(self.record)
 
 
 class Holding:
@@ -70,61 +60,25 @@ class Holding:
         self.marks: Watermark[Token] = Watermark(row.position)
         self._source = source
         self._tail = tail
-        self._share = share
         self._again: deque[Delivery] = deque()
-        self._of_key: dict[str, int] = {}
-        self._parked: dict[str, deque[Token]] = {}
-        self._floor = row.position
+        self._keys: KeyShares[Token] = KeyShares(share)
+        self._intake = Intake(row, source.group)
         self._resumed = Progress.from_text(row.progress)
         self._told = row
         self._handed = 0  # since then, or before it and not settled
         self.counts = any(each.deliveries for each in self._resumed.open.values())
         self._skips = self._resumed.last is not None  # whether a record may be settled before it is handed out
 
-    # -- what comes in
-
     def load(self, records: Sequence[Record]) -> None:
         """Records of the shard, in order; aggregates are taken apart."""
-        shard = self.row.shard
-        for record in records:
-            record["ShardId"] = shard
-            data: bytes = record["Data"]
-            users = aggregation.decode(data) if data.startswith(aggregation.MAGIC) else None
-            if users is not None:
-                self._add_users(record, users)
-            elif self._floor is None or self._is_new(record):
-                self.buffer.append(record)
-
-    def _add_users(self, record: Record, users: Sequence[aggregation.UserRecord]) -> None:
-        checked = bool(users) and CHECKED in users[0].tags
-        for sub, user in enumerate(users):
-            own = {**record, "PartitionKey": user.key, "SubSequenceNumber": sub, "Data": user.data}
-            if self._is_for_others(user) or (checked and self._is_elsewhere(user)):
-                own[_SKIP] = self._skips = True
-            if self._is_new(own):
-                self.buffer.append(own)
-
-    def _is_for_others(self, user: aggregation.UserRecord) -> bool:
-        return any(name == GROUP_TAG and value != self._source.group for name, value in user.tags)
-
-    def _is_elsewhere(self, user: aggregation.UserRecord) -> bool:
-        """It landed here while the stream was split or merged, and was sent again to where it belongs."""
-        hash_key = int(user.explicit) if user.explicit else hash_of(user.key)
-        return not self.row.first <= hash_key <= self.row.last
-
-    def _is_new(self, record: Record) -> bool:
-        """Whether it lies beyond the checkpoint: an aggregate can only be read again from its start."""
-        if self._floor is not None:
-            if _order(_position(record)) <= _order(self._floor):
-                return False
-            self._floor = None
-        return True
+        self.buffer.extend(self._intake.unpacked(records))
 
     # -- what is handed out
 
     def take(self, limit: int) -> list[Delivery]:
         """Up to `limit` deliveries, now in hand."""
         taken: list[Delivery] = []
+        skips = self._skips or self._intake.skips
         again, buffer, marks, ordered = self._again, self.buffer, self.marks, self._source.ordered
         while again and len(taken) < limit:
             taken.append(again.popleft())
@@ -133,10 +87,10 @@ class Holding:
         room = self._tail - len(marks)
         while buffer and len(taken) < limit and room > 0:
             token = Token(self, buffer.popleft())
-            token.done = self._skips and self.is_settled(token.record)
+            token.done = skips and self.is_settled(token.record)
             marks.add(token)
             room = self._tail - len(marks) if token.done else room - 1
-            if not token.done and not (ordered and self._must_wait(token)):
+            if not token.done and (not ordered or self._keys.enter(token.record["PartitionKey"], token)):
                 taken.append(self._delivery(token))
         for delivery in taken:
             delivery.token.out = True
@@ -160,8 +114,7 @@ class Holding:
             if not token.done:
                 token.tried = True
                 if self._source.ordered:
-                    key = token.record["PartitionKey"]
-                    self._of_key[key] = self._of_key.get(key, 0) + 1
+                    self._keys.count(token.record["PartitionKey"])
                 return self._delivery(token)
         return None
 
@@ -176,50 +129,20 @@ class Holding:
 
     def is_settled(self, record: Record) -> bool:
         """Whether it is not for us, or was settled by who had this shard before."""
-        if _SKIP in record:
-            return True
-        return self._resumed.last is not None and self._resumed.is_settled(*_position(record))
-
-    def _must_wait(self, token: Token) -> bool:
-        """Whether enough of its key is in hand."""
-        key = token.record["PartitionKey"]
-        count = self._of_key.get(key, 0)
-        if count < self._share:
-            self._of_key[key] = count + 1
-            return False
-        if key not in self._parked:
-            self._parked[key] = deque()
-        self._parked[key].append(token)
-        return True
+        return SKIP in record or self._resumed.is_settled(*position_of(record))
 
     def done(self, token: Token) -> None:
         """It is settled: the prefix may grow, and the next one of its key may be handed out."""
         delivery, token.delivery = token.delivery, None
         self.marks.done(token)
-        key = delivery.lane if delivery is not None else None
-        if key is None:
+        if delivery is None or delivery.lane is None:
             return
-        if parked := self._parked.get(key):
-            self._again.append(self._delivery(parked.popleft()))
-            if not parked:
-                del self._parked[key]
-        elif self._of_key[key] > 1:
-            self._of_key[key] -= 1
-        else:
-            del self._of_key[key]
+        if (following := self._keys.leave(delivery.lane)) is not None:
+            self._again.append(self._delivery(following))
 
     def _delivery(self, token: Token) -> Delivery:
-        record = token.record
-        data: bytes = record["Data"]
-        enveloped = data.startswith(_ENVELOPE)  # then it has headers inside, and is known by having none beside
-        headers: Mapping[str, str] = _NO_HEADERS if enveloped else {h.KEY: record["PartitionKey"]}
-        attempt = deliveries = 1
-        if self._resumed.open and (before := self._resumed.open.get(token.position)) is not None:
-            attempt, deliveries = before.attempt, before.deliveries + 1
-            headers = _with_first_failed(before, headers, enveloped=enveloped)
-        lane = record["PartitionKey"] if self._source.ordered else None
-        sent_at = record.get("ApproximateArrivalTimestamp")
-        token.delivery = Delivery(data, self._source, headers, token, attempt, deliveries, lane, sent_at, record)
+        before = self._resumed.open.get(token.position) if self._resumed.open else None
+        token.delivery = delivery_of(token.record, self._source, token, before)
         return token.delivery
 
     def give_back(self, token: Token) -> None:
@@ -296,8 +219,10 @@ class Holding:
     def _progress(self, *, counted: bool) -> Progress:
         last, opened = self._seen(counted=counted)
         before = self._resumed
-        if before.last is not None and (last is None or _order(last) < _order(before.last)):
-            later = {each: told for each, told in before.open.items() if last is None or _order(each) > _order(last)}
+        if before.last is not None and (last is None or order_of(last) < order_of(before.last)):
+            later = {
+                each: told for each, told in before.open.items() if last is None or order_of(each) > order_of(last)
+            }
             return Progress(before.last, {**opened, **later})  # not yet as far as who had it before us
         self._resumed = Progress(None, before.open)  # passed; the attempts of what still waits are there
         return Progress(last, opened) if len(self.marks) else Progress()
@@ -310,39 +235,6 @@ class Holding:
             if not token.done:
                 if len(opened) == _MOST:
                     break
-                opened[token.position] = _open(token.delivery, counted=token.tried or (counted and token.out))
+                opened[token.position] = open_of(token.delivery, counted=token.tried or (counted and token.out))
             last = token.position
         return last, opened
-
-
-def envelope_headers(delivery: Delivery) -> Mapping[str, str]:
-    """What must be said of an envelope that nobody has opened, where it is to have headers beside."""
-    opened = h.ID in delivery.headers or not delivery.body.startswith(_ENVELOPE)
-    return {} if opened else {h.CONTENT_TYPE: _STRUCTURED}
-
-
-def _with_first_failed(before: Open, headers: Mapping[str, str], *, enveloped: bool) -> Mapping[str, str]:
-    if not before.first_failed:
-        return headers
-    kind = {h.CONTENT_TYPE: _STRUCTURED} if enveloped else {}
-    return {**headers, h.FIRST_FAILED: f"{before.first_failed:.3f}", **kind}
-
-
-def _position(record: Record) -> tuple[str, int]:
-    return record["SequenceNumber"], record.get("SubSequenceNumber", 0)
-
-
-def _order(position: tuple[str, int]) -> tuple[int, int]:
-    return int(position[0]), position[1]
-
-
-def _open(delivery: Delivery | None, *, counted: bool) -> Open:
-    """The core counts attempts on the delivery itself while it holds it. `counted`: as delivered, also this time."""
-    if delivery is None:
-        return Open()
-    deliveries = delivery.deliveries if counted else delivery.deliveries - 1
-    first = delivery.headers.get(h.FIRST_FAILED, "")
-    try:
-        return Open(delivery.attempt, float(first or 0.0), deliveries)
-    except ValueError:
-        return Open(delivery.attempt, 0.0, deliveries)

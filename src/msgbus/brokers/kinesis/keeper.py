@@ -9,6 +9,7 @@ from collections.abc import Callable
 from msgbus.brokers.kinesis.holding import Holding
 from msgbus.brokers.kinesis.rows import SHARD_END, Row
 from msgbus.brokers.kinesis.stores import LeaseStore
+from msgbus.brokers.wakeup import Wakeup
 from msgbus.clock import Clock, TimerHandle
 from msgbus.errors import BusError, LeaseLost
 
@@ -55,7 +56,7 @@ class Keeper:
         self._deadline = since + lease * (1 - SAFETY)
         self._timer: TimerHandle = clock.call_later(self._deadline - clock.now(), self._check)
         self._lock = asyncio.Lock()
-        self._waiter: asyncio.Future[None] | None = None
+        self._settled = Wakeup(clock)
 
     async def run(self) -> None:
         """Renew and checkpoint until the lease is lost, given, or its shard has ended."""
@@ -69,9 +70,7 @@ class Keeper:
 
     def look(self) -> None:
         """Something was settled."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        self._settled.wake()
 
     def is_over(self) -> bool:
         """Whether the lease may be somebody else's by now."""
@@ -136,13 +135,7 @@ class Keeper:
             if self._holding.is_dirty:
                 await self._clock.sleep(min(left, max(0.0, self._written + self._pause - self._clock.now())))
                 return
-            self._waiter = asyncio.get_running_loop().create_future()
-            timer = self._clock.call_later(left, self.look)
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-                timer.cancel()
+            await self._settled.wait(left)
 
 
 def finished(row: Row, children: tuple[str, ...]) -> Row:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from msgbus import backoff
 from msgbus.brokers.aws import AwsClient, native_code
 from msgbus.brokers.aws.codes import MISSING
 from msgbus.brokers.kinesis.holding import Holding
@@ -24,7 +24,7 @@ from msgbus.errors import BusError, Refused, Throttled, Unavailable
 log = logging.getLogger("msgbus.kinesis")
 
 _LEAST, _MOST = 100, 10_000  # records of a read
-_BACK_OFF, _LONGEST = 0.25, 5.0  # seconds after a read that failed
+_BACK_OFF, _LONGEST = 0.5, 5.0  # seconds after a read that failed
 _AHEAD = 2.0  # seconds of work that may wait here
 
 
@@ -74,6 +74,16 @@ def start_of(row: Row) -> dict[str, Any]:
     return {"Type": row.checkpoint}
 
 
+async def new_iterator(client: AwsClient, stream: str, shard: str, place: Mapping[str, Any]) -> str:
+    """A shard iterator that begins at a place such as `start_of` gives."""
+    params = {"StreamName": stream, "ShardId": shard, "ShardIteratorType": place["Type"]}
+    if "SequenceNumber" in place:
+        params["StartingSequenceNumber"] = place["SequenceNumber"]
+    if "Timestamp" in place:
+        params["Timestamp"] = place["Timestamp"]
+    return str((await client.call("kinesis", "GetShardIterator", params))["ShardIterator"])
+
+
 class Poller:
     """Fills a holding until its shard has ended. `came`: told after each read."""
 
@@ -97,12 +107,12 @@ class Poller:
                 await self._clock.sleep(pause)
             next_read = self._clock.now() + 1 / self._options.reads
             try:
-                iterator = iterator or await self._iterator(holding.row.shard, place)
+                iterator = iterator or await new_iterator(self._client, self._stream, holding.row.shard, place)
                 answer = await self._client.call("kinesis", "GetRecords", {"ShardIterator": iterator, "Limit": limit})
             except BusError as error:
                 iterator = None if await self._is_stale(error, holding) else iterator
                 failures += 1
-                next_read += min(_LONGEST, _BACK_OFF * 2 ** min(failures, 10)) * random.random()
+                next_read += backoff.delay(failures, _BACK_OFF, longest=_LONGEST)
                 continue
             failures = 0
             iterator = answer.get("NextShardIterator")
@@ -118,14 +128,6 @@ class Poller:
         if ended:
             holding.ended, holding.children = True, answer.get("ChildShards") or ()
         self._came()
-
-    async def _iterator(self, shard: str, place: Mapping[str, Any]) -> str:
-        params = {"StreamName": self._stream, "ShardId": shard, "ShardIteratorType": place["Type"]}
-        if "SequenceNumber" in place:
-            params["StartingSequenceNumber"] = place["SequenceNumber"]
-        if "Timestamp" in place:
-            params["Timestamp"] = place["Timestamp"]
-        return str((await self._client.call("kinesis", "GetShardIterator", params))["ShardIterator"])
 
     async def _is_stale(self, error: BusError, holding: Holding) -> bool:
         """Whether another iterator helps. Raises what nothing helps against."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-import random
 from collections.abc import Callable, Sequence
 
+from msgbus import backoff
 from msgbus.broker import Lag
 from msgbus.brokers.kinesis.failures import Failures
 from msgbus.brokers.kinesis.group import Group
 from msgbus.brokers.kinesis.holding import Holding, Token
+from msgbus.brokers.kinesis.shardwork import Hand
+from msgbus.brokers.wakeup import Wakeup
 from msgbus.clock import Clock
 from msgbus.errors import BusError, LeaseLost, ReceiverClosed
 from msgbus.message import Act, Delivery, Settlement, Source
@@ -31,19 +34,19 @@ class KinesisReceiver:
 
     address = ""
 
-    def __init__(self, source: Source, failures: Failures, clock: Clock, prefetch: int, cap: int | None = None) -> None:
+    def __init__(self, source: Source, failures: Failures, clock: Clock, hand: Hand) -> None:
         self.on_lost: OnLost | None = None
         self.group: Group
         self._source = source
         self._failures = failures
         self._clock = clock
-        self._prefetch = prefetch
-        self._cap = cap or 1 << 62  # deliveries of one record
+        self._prefetch = hand.prefetch
+        self._cap = hand.cap or 1 << 62
         self._burials: set[asyncio.Task[None]] = set()
         self._in_hand = 0
         self._turn = 0
         self._failure: BusError | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._wakeup = Wakeup(clock)
         self._stopped = False
         self._closed = False
 
@@ -56,7 +59,7 @@ class KinesisReceiver:
             return batch
         give_up = self._clock.now() + wait
         while not batch and not self._stopped and (left := give_up - self._clock.now()) > 0:
-            await self._come(left)
+            await self._wakeup.wait(left)
             batch = self._collect(limit)
         return batch
 
@@ -106,36 +109,23 @@ class KinesisReceiver:
         reason = f"delivered {times} times without being settled: it may kill its process"
         dead = Settlement(delivery, Act.DEAD, reason=reason)
         log.error("%s: %s is dead: %s", self._source, delivery.token.position, reason)
-        for attempt in range(1, 1_000_000):
+        for attempt in itertools.count(1):
             (error,) = await self.settle([dead])
             if error is None or not delivery.token.out:
                 return
             log.warning("%s: burying what was delivered %d times: %s", self._source, times, error)
-            await self._clock.sleep(min(60.0, 0.1 * 2 ** min(attempt, 10)) * random.random())
-
-    async def _come(self, wait: float) -> None:
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
-        timer = self._clock.call_later(wait, self._wake)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-            self._waiter = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            await self._clock.sleep(backoff.delay(attempt, 0.2, longest=60.0))
 
     async def stop(self) -> None:
         """Nothing new; leases are kept, so that what is in hand can be finished."""
         self._stopped = True
         self.group.stop()
-        self._wake()
+        self._wakeup.wake()
 
     async def close(self) -> None:
         """The last checkpoints, then every lease is free."""
         self._stopped = True
-        self._wake()
+        self._wakeup.wake()
         for burial in self._burials:
             burial.cancel()
         await self.group.close()
@@ -169,7 +159,7 @@ class KinesisReceiver:
             self.group.settled(holding)
         if dead:
             await self._bury(dead, results)
-        self._wake()
+        self._wakeup.wake()
         return results
 
     async def _bury(self, dead: Sequence[tuple[int, Settlement]], results: list[Result]) -> None:
@@ -209,7 +199,7 @@ class KinesisReceiver:
 
     def came(self) -> None:
         """There may be something to hand out."""
-        self._wake()
+        self._wakeup.wake()
 
     def lost(self, token: Token, error: BusError) -> None:
         """It is somebody else's now."""
@@ -218,9 +208,9 @@ class KinesisReceiver:
             self._in_hand -= 1
             if self.on_lost is not None and token.delivery is not None:
                 self.on_lost(token.delivery, error)
-            self._wake()
+            self._wakeup.wake()
 
     def failed(self, error: BusError) -> None:
         """The next `receive` says so."""
         self._failure = error
-        self._wake()
+        self._wakeup.wake()

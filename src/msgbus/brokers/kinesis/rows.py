@@ -129,6 +129,7 @@ class Row:
             checkpoint=start.checkpoint,
             sub=start.sub,
             at=start.at,
+            children=start.children,
             progress="",
             crashes=0,
             suspects=0,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgbus.brokers.aws import AwsClient, native_code, translate_any
-from msgbus.brokers.aws.codes import MISSING
+from msgbus.brokers.aws.codes import DENIED
 from msgbus.brokers.aws.errors import http_time
 from msgbus.brokers.kinesis.batching import MOST_RECORD_BYTES, RECORD_BYTES
-from msgbus.brokers.kinesis.hashing import Shard
+from msgbus.brokers.kinesis.hashing import Shard, ShardMap
+from msgbus.brokers.kinesis.rates import Rates
 from msgbus.clock import Clock
-from msgbus.errors import Refused
+from msgbus.errors import BusError, Refused
+
+log = logging.getLogger("msgbus.kinesis")
 
 _SKEW = 2.0  # seconds that a clock must be off before the server's is believed, which tells whole seconds
 
@@ -34,6 +39,33 @@ class Limits:
     def learn(self, stream: str, told: Mapping[str, Any]) -> None:
         """From its summary."""
         self._known[stream] = record_bytes_of(told)
+
+
+class KnownStream:
+    """What a sender knows of one stream. `shards`: None where they are unknown. `rates`: None: none are kept."""
+
+    def __init__(self, client: AwsClient, name: str, rates: Rates | None) -> None:
+        self.rates = rates
+        self.shards: ShardMap | None = None
+        self.asked = False
+        self._client = client
+        self._name = name
+        self._lock = asyncio.Lock()
+
+    async def learn(self) -> None:
+        """The shards, where we may know them. Without them there are no aggregates, and nothing is held back."""
+        async with self._lock:
+            if self.asked:
+                return
+            try:
+                self.shards = ShardMap(await list_shards(self._client, self._name))
+            except BusError as error:
+                self.shards = None
+                if native_code(error) in DENIED:
+                    log.warning("%s: neither aggregates nor pacing: %s", self._name, error)
+                    self.asked = True
+                return
+            self.asked = True
 
 
 def record_bytes_of(told: Mapping[str, Any]) -> int:
@@ -64,14 +96,8 @@ async def has_shard(client: AwsClient, stream: str, shard: str) -> bool:
 
 async def summary(client: AwsClient, stream: str) -> Mapping[str, Any] | None:
     """DescribeStreamSummary; None where there is no such stream."""
-    try:
-        answer = await client.call("kinesis", "DescribeStreamSummary", {"StreamName": stream})
-    except Refused as error:
-        if native_code(error) in MISSING:
-            return None
-        raise
-    told: Mapping[str, Any] = answer["StreamDescriptionSummary"]
-    return told
+    answer = await client.find("kinesis", "DescribeStreamSummary", {"StreamName": stream})
+    return None if answer is None else answer["StreamDescriptionSummary"]
 
 
 async def server_time(client: AwsClient, clock: Clock) -> float:

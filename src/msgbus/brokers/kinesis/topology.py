@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgbus.broker import Binding, Difference, Mode, Part, TopicSpec
-from msgbus.brokers.aws import AwsClient, native_code
+from msgbus.brokers.aws import AwsClient
 from msgbus.brokers.kinesis.balance import first_rows
 from msgbus.brokers.kinesis.batching import RECORD_BYTES
 from msgbus.brokers.kinesis.failures import Failures
@@ -76,11 +76,7 @@ class Topology:
             params = {"StreamName": name, "ShardCount": self._options.shards}
         if self._options.record_bytes > RECORD_BYTES:
             params["MaxRecordSizeInKiB"] = self._options.record_bytes // 1024
-        try:
-            await self._client.call("kinesis", "CreateStream", params)
-        except Refused as error:
-            if native_code(error) != "ResourceInUse":
-                raise
+        await self._client.make("kinesis", "CreateStream", params)
         for _ in range(_LOOKS):
             told = await summary(self._client, name)
             if told is not None and told["StreamStatus"] != "CREATING":

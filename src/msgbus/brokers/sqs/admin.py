@@ -8,7 +8,8 @@ from msgbus.broker import Backlog, Difference, Mode, Part
 from msgbus.brokers.aws import AwsClient, native_code
 from msgbus.brokers.sqs.moving import move_all, serves_one
 from msgbus.brokers.sqs.names import dead_name, dead_source, is_fifo, split_arn
-from msgbus.brokers.sqs.targets import Targets, ask
+from msgbus.brokers.sqs.queues import Queues
+from msgbus.brokers.sqs.targets import Targets
 from msgbus.brokers.sqs.topology import Topology
 from msgbus.clock import Clock
 from msgbus.errors import Refused, Throttled
@@ -22,8 +23,9 @@ _COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed", 
 class SqsAdmin:
     """Topology and operations, by aiobotocore."""
 
-    def __init__(self, client: AwsClient, targets: Targets, topology: Topology, clock: Clock) -> None:
-        self.topology = topology
+    def __init__(self, client: AwsClient, targets: Targets, queues: Queues, clock: Clock) -> None:
+        self._topology = Topology(client, targets, queues)
+        self._queues = queues
         self._clock = clock
         self._client = client
         self._targets = targets
@@ -33,9 +35,9 @@ class SqsAdmin:
         differences: list[Difference] = []
         for part in topology:
             if mode == "trust":
-                self.topology.declare(part)
+                self._topology.declare(part)
             else:
-                differences += await self.topology.ensure(part, create=mode == "create")
+                differences += await self._topology.ensure(part, create=mode == "create")
         return differences
 
     async def dead_letters(self, source: Source) -> Source | None:
@@ -44,7 +46,7 @@ class SqsAdmin:
         url = await self._targets.queue_url(name, account)
         if url is None:
             return None
-        dead = (await self.topology.settings(url)).dead
+        dead = (await self._queues.settings(url)).dead
         place = dead_name(name) if dead is None else split_arn(dead)[1]
         if dead is None and await self._targets.queue_url(place) is None:
             return None
@@ -59,7 +61,7 @@ class SqsAdmin:
         url = await self._targets.queue_url(name, account)
         if url is None or is_fifo(name):
             return None
-        settings = await self.topology.settings(url)
+        settings = await self._queues.settings(url)
         if settings.dead is None or settings.arn is None:
             return None
         owner, dead = split_arn(settings.dead)
@@ -73,7 +75,7 @@ class SqsAdmin:
         backlog = await self.backlog(source)
         url = await self._url(source)
         try:
-            await ask(self._client, "sqs", "PurgeQueue", {"QueueUrl": url})
+            await self._client.call("sqs", "PurgeQueue", {"QueueUrl": url})
         except Refused as error:
             if native_code(error) == "PurgeQueueInProgress":
                 raise Throttled(str(error), _PURGE_PAUSE) from error.__cause__
@@ -83,7 +85,7 @@ class SqsAdmin:
     async def backlog(self, source: Source) -> Backlog:
         """Approximate, and behind by up to a minute; SQS tells no ages here."""
         params = {"QueueUrl": await self._url(source), "AttributeNames": _COUNTS}
-        found = (await ask(self._client, "sqs", "GetQueueAttributes", params))["Attributes"]
+        found = (await self._client.call("sqs", "GetQueueAttributes", params))["Attributes"]
         ready, delayed, in_flight = (int(found.get(name, 0)) for name in _COUNTS)
         return Backlog(ready + delayed, in_flight)
 

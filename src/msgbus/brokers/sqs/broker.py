@@ -2,78 +2,63 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from msgbus.broker import Capabilities, Status
-from msgbus.brokers.aws import AwsClient
+from msgbus.brokers.aws import Lifetime
 from msgbus.brokers.sqs.admin import SqsAdmin
 from msgbus.brokers.sqs.attempts import Attempts
 from msgbus.brokers.sqs.inbox import open_inbox
 from msgbus.brokers.sqs.options import parse_url
 from msgbus.brokers.sqs.polls import PollOptions
+from msgbus.brokers.sqs.queues import LEASE, Queues
 from msgbus.brokers.sqs.receiver import ReceiverOptions, SqsReceiver
 from msgbus.brokers.sqs.sending import BATCH, LONGEST_DELAY, Sender
 from msgbus.brokers.sqs.settling import LONGEST, QueueCalls
 from msgbus.brokers.sqs.targets import QUEUE_BYTES, RESERVE, TOPIC_BYTES, Target, Targets
-from msgbus.brokers.sqs.topology import Topology
 from msgbus.brokers.sqs.wire import ATTRIBUTES
 from msgbus.clock import Clock
-from msgbus.errors import BusError, Disconnected
+from msgbus.errors import BusError
 from msgbus.message import Address, Outgoing, Receipt, Source
 
-_LEASE = 30.0  # seconds: what SQS gives to a queue by itself
 _LINGER = 0.005
 _WINDOW = 300.0  # seconds of FIFO deduplication
 
 
 class SqsBroker:
-    """`sqs://[REGION][?option=value...]`; the options are those of `SqsOptions` and `AwsSettings`.
-
-    There is no connection that could be lost: trouble on the way is Unavailable, entry by entry.
-    """
+    """`sqs://[REGION][?option=value...]`; the options are those of `SqsOptions` and `AwsSettings`."""
 
     def __init__(self, url: str = "sqs://", *, clock: Clock) -> None:
-        self._settings, self._options = parse_url(url)
+        settings, self._options = parse_url(url)
         self._clock = clock
-        self._client: AwsClient | None = None
+        self._lifetime: Lifetime[SqsReceiver] = Lifetime("sqs", settings, clock)
         self._targets: Targets
+        self._queues: Queues
         self._sender: Sender
         self._admin: SqsAdmin
         self._leases: dict[Address, float] = {}
         self._attempts = Attempts()
-        self._receivers: set[SqsReceiver] = set()
 
     @property
     def admin(self) -> SqsAdmin:
         """Topology and operations; there once it is connected."""
-        self._connected()
+        _ = self._lifetime.client
         return self._admin
 
     async def connect(self) -> None:
         """Find credentials, region and endpoint. Nothing is sent yet. Raises Refused or Unavailable."""
-        if self._client is not None:
-            return
-        client = AwsClient(self._settings, self._clock)
-        try:
-            await client.open("sqs")
-        except BaseException:
-            await client.close()
-            raise
-        self._client = client
-        self._targets = Targets(client, self._options.account, self._options.places)
-        self._sender = Sender(client, self._targets, fair=self._options.fair)
-        topology = Topology(client, self._targets, self._leases)
-        self._admin = SqsAdmin(client, self._targets, topology, self._clock)
+        client = await self._lifetime.begin()
+        if client is not None:
+            self._targets = Targets(client, self._options.account, self._options.places)
+            self._queues = Queues(client, self._targets, self._leases)
+            self._sender = Sender(client, self._targets, fair=self._options.fair)
+            self._admin = SqsAdmin(client, self._targets, self._queues, self._clock)
 
     async def close(self) -> None:
         """Polls under way end first, so that what they bring is given back."""
-        client, self._client = self._client, None
-        if client is not None:
-            await asyncio.gather(*(receiver.close() for receiver in self._receivers))
-            await client.close()
+        await self._lifetime.end()
 
     def capabilities(self, source: Source | None = None) -> Capabilities:
         """Of a queue, where there is no source. A FIFO source keeps order and has no linger: a key waits for it."""
@@ -81,7 +66,7 @@ class SqsBroker:
         limit = QUEUE_BYTES - RESERVE
         is_topic = source is not None and source.kind == "topic" and not source.group
         if source is not None and is_topic:
-            known = self._targets.known.get(source.address) if self._client is not None else None
+            known = self._targets.known.get(source.address) if self._lifetime.connected else None
             limit = known.message_bytes if known is not None else TOPIC_BYTES
         return Capabilities(
             send_batch=BATCH,
@@ -94,7 +79,7 @@ class SqsBroker:
             dedup_window=_WINDOW if fifo else None,
             receive_batch=10 * BATCH,
             order="key",
-            lease=_LEASE if source is None else self._leases.setdefault(source.address, _LEASE),
+            lease=LEASE if source is None else self._lease(source),
             lease_extends=True,
             lease_max=float(LONGEST),
             counts_deliveries=True,
@@ -112,61 +97,49 @@ class SqsBroker:
             reply=True,
         )
 
+    def _lease(self, source: Source) -> float:
+        """Once said it stays, whatever others make of the queue meanwhile: every receive asks for it."""
+        return self._leases.setdefault(source.address, LEASE)
+
     def status(self) -> Status:
         """Connected, as long as it is open."""
-        connected = self._client is not None
+        connected = self._lifetime.connected
         return Status(connected, reason="" if connected else "not connected")
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
         """Queues by SendMessageBatch, topics by PublishBatch."""
-        self._connected()
+        _ = self._lifetime.client
         return await self._sender.send(batch)
 
     @asynccontextmanager
     async def receiver(self, source: Source, *, prefetch: int) -> AsyncIterator[SqsReceiver]:
         """Open a queue; a reply inbox is made here and gone at the exit. Raises Refused where it is not there."""
-        client = self._connected()
+        client = self._lifetime.client
         if source.kind == "reply":
             async with (
                 open_inbox(client, self._targets, self._clock, self._options.reply_queue) as target,
-                self._open(client, source, target, prefetch) as receiver,
+                self._open(source, target, prefetch) as receiver,
             ):
                 yield receiver
             return
         self._targets.declare(source.address, ordered=source.ordered)
         target = await self._targets.of(source.address)
-        async with self._open(client, source, target, prefetch) as receiver:
+        async with self._open(source, target, prefetch) as receiver:
             yield receiver
 
     @asynccontextmanager
-    async def _open(
-        self, client: AwsClient, source: Source, target: Target, prefetch: int
-    ) -> AsyncIterator[SqsReceiver]:
-        is_reply = source.kind == "reply"
-        settings = await self._admin.topology.settings(target.where)
-        lease = self._leases.setdefault(source.address, settings.lease or _LEASE)
-        polls = PollOptions(
-            self._options.wait, self._options.polls, None if lease == settings.lease else math.ceil(lease)
-        )
+    async def _open(self, source: Source, target: Target, prefetch: int) -> AsyncIterator[SqsReceiver]:
+        client, queues = self._lifetime.client, self._queues
+        settings = await queues.settings(target.where)
+        lease = self._leases.setdefault(source.address, settings.lease or LEASE)
         options = ReceiverOptions(
             prefetch=prefetch,
             lease=lease,
             unwrap=self._options.unwrap,
-            polls=polls,
+            polls=PollOptions(self._options.wait, self._options.polls, math.ceil(lease)),
             attempts=self._attempts if target.fifo else None,
-            address=target.where if is_reply else "",
+            address=target.where if source.kind == "reply" else "",
         )
-        calls = QueueCalls(client, target.where, lambda: self._admin.topology.dead_target(source, settings))
-        receiver = SqsReceiver(source, calls, self._clock, options)
-        self._receivers.add(receiver)
-        try:
+        calls = QueueCalls(client, target.where, lambda: queues.dead_target(source, settings))
+        async with self._lifetime.lend(SqsReceiver(source, calls, self._clock, options)) as receiver:
             yield receiver
-        finally:  # even when cancelled, its polls bring messages; `close` waits for it then
-            closing = asyncio.ensure_future(receiver.close())
-            closing.add_done_callback(lambda _: self._receivers.discard(receiver))
-            await asyncio.shield(closing)
-
-    def _connected(self) -> AwsClient:
-        if self._client is None:
-            raise Disconnected("sqs: not connected")
-        return self._client

@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 
 from msgbus.brokers.aws import AwsClient
 from msgbus.brokers.sqs.names import REPLY_PREFIX
-from msgbus.brokers.sqs.targets import Target, Targets, ask, queue_target
+from msgbus.brokers.sqs.queues import create_queue
+from msgbus.brokers.sqs.targets import Target, Targets, queue_target
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Refused
 
@@ -43,18 +44,13 @@ async def open_inbox(client: AwsClient, targets: Targets, clock: Clock, given: s
         care.cancel()
         await asyncio.wait([care])
         with contextlib.suppress(BusError):  # an orphan is swept by others
-            await asyncio.shield(ask(client, "sqs", "DeleteQueue", {"QueueUrl": url}))
+            await asyncio.shield(client.call("sqs", "DeleteQueue", {"QueueUrl": url}))
 
 
 async def _create(client: AwsClient, clock: Clock) -> str:
-    name = REPLY_PREFIX + uuid.uuid4().hex
-    params = {
-        "QueueName": name,
-        "Attributes": {"MessageRetentionPeriod": str(_KEEP)},
-        "tags": {"msgbus": "reply inbox", ALIVE: f"{clock.time():.0f}"},
-    }
+    tags = {"msgbus": "reply inbox", ALIVE: f"{clock.time():.0f}"}
     try:
-        return str((await ask(client, "sqs", "CreateQueue", params, f"queue {name}"))["QueueUrl"])
+        return await create_queue(client, REPLY_PREFIX + uuid.uuid4().hex, {"MessageRetentionPeriod": str(_KEEP)}, tags)
     except Refused as error:
         raise Refused(f"{error}; or give one queue per process with ?reply_queue=NAME") from error.__cause__
 
@@ -65,19 +61,19 @@ async def _care(client: AwsClient, clock: Clock, url: str) -> None:
     while True:
         await clock.sleep(_BEAT)
         tags = {ALIVE: f"{clock.time():.0f}"}
-        await _quietly(ask(client, "sqs", "TagQueue", {"QueueUrl": url, "Tags": tags}))
+        await _quietly(client.call("sqs", "TagQueue", {"QueueUrl": url, "Tags": tags}))
 
 
 async def sweep(client: AwsClient, clock: Clock) -> int:
     """Delete inboxes whose owners gave no sign of life for an hour; how many. Raises what AWS refuses."""
     params = {"QueueNamePrefix": REPLY_PREFIX, "MaxResults": _SWEEP}
-    urls = (await ask(client, "sqs", "ListQueues", params)).get("QueueUrls") or ()
+    urls = (await client.call("sqs", "ListQueues", params)).get("QueueUrls") or ()
     swept = 0
     for url in urls:
-        tags = (await ask(client, "sqs", "ListQueueTags", {"QueueUrl": url})).get("Tags") or {}
+        tags = (await client.call("sqs", "ListQueueTags", {"QueueUrl": url})).get("Tags") or {}
         alive = tags.get(ALIVE, "")
         if alive.isdecimal() and clock.time() - float(alive) > _ORPHANED:
-            await ask(client, "sqs", "DeleteQueue", {"QueueUrl": url})
+            await client.call("sqs", "DeleteQueue", {"QueueUrl": url})
             swept += 1
     return swept
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 from msgbus.brokers.aws import AwsClient
-from msgbus.brokers.sqs.targets import ask
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Refused, Unavailable
 
@@ -24,7 +23,7 @@ _LOOK = 1.0  # seconds between two looks at a task
 async def serves_one(client: AwsClient, dead_url: str) -> bool:
     """Whether only one queue has its dead letters there: a task can't tell those of several apart."""
     try:
-        answer = await ask(client, "sqs", "ListDeadLetterSourceQueues", {"QueueUrl": dead_url})
+        answer = await client.call("sqs", "ListDeadLetterSourceQueues", {"QueueUrl": dead_url})
     except (Refused, Unavailable) as error:
         log.info("whose dead letters %s has can't be told: %s", dead_url, error)
         return False
@@ -40,7 +39,7 @@ async def move_all(
     """
     try:
         params = {"SourceArn": dead, "DestinationArn": queue}
-        handle = (await ask(client, "sqs", "StartMessageMoveTask", params, dead))["TaskHandle"]
+        handle = (await client.call("sqs", "StartMessageMoveTask", params, dead))["TaskHandle"]
     except (Refused, Unavailable) as error:
         log.info("no move task, letters are sent back one by one: %s", error)
         return None
@@ -54,7 +53,7 @@ async def move_all(
 async def _finish(client: AwsClient, clock: Clock, dead: str, progress: Callable[[int], object] | None) -> int:
     while True:
         params = {"SourceArn": dead, "MaxResults": 1}
-        task: dict[str, Any] = (await ask(client, "sqs", "ListMessageMoveTasks", params, dead))["Results"][0]
+        task: dict[str, Any] = (await client.call("sqs", "ListMessageMoveTasks", params, dead))["Results"][0]
         moved = int(task.get("ApproximateNumberOfMessagesMoved") or 0)
         if progress is not None:
             progress(moved)
@@ -68,6 +67,6 @@ async def _finish(client: AwsClient, clock: Clock, dead: str, progress: Callable
 
 async def _cancel(client: AwsClient, handle: str) -> None:
     try:
-        await ask(client, "sqs", "CancelMessageMoveTask", {"TaskHandle": handle})
+        await client.call("sqs", "CancelMessageMoveTask", {"TaskHandle": handle})
     except BusError as error:  # it has ended by itself
         log.info("a move task can't be cancelled: %s", error)

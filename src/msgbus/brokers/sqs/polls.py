@@ -29,11 +29,13 @@ Accept = Callable[[Sequence[Mapping[str, Any]]], Sequence[Delivery]]
 
 @dataclass(frozen=True, slots=True)
 class PollOptions:
-    """`wait`: seconds of one poll. `most`: polls in flight. `lease`: the visibility to ask for, None: the queue's."""
+    """`wait`: seconds of one poll. `most`: polls in flight. `lease`: the visibility to ask for, which holds
+    whatever the queue's own timeout is made to be meanwhile.
+    """
 
     wait: int
     most: int
-    lease: int | None
+    lease: int
 
 
 class Polls:
@@ -63,9 +65,8 @@ class Polls:
             "WaitTimeSeconds": options.wait,
             "MessageSystemAttributeNames": _ASKED,
             "MessageAttributeNames": ("All",),
+            "VisibilityTimeout": options.lease,
         }
-        if options.lease is not None:
-            self._params["VisibilityTimeout"] = options.lease
 
     def ask(self, wanted: int) -> None:
         """Have polls under way for `wanted` messages, as far as the load allows more of them; 0: nobody waits."""

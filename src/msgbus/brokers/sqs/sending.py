@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from msgbus.brokers.aws import AwsClient, entry_error, native_code
 from msgbus.brokers.aws.codes import DENIED, MISSING
+from msgbus.brokers.splitting import split
 from msgbus.brokers.sqs import wire
 from msgbus.brokers.sqs.targets import Target, Targets
 from msgbus.errors import BusError, Refused, Unavailable
@@ -65,8 +66,8 @@ class Sender:
                 entries.append(make(place, out, target, fair=self._fair))
             except Refused as error:
                 results[place] = error
-        for part in split(entries, target.limit - BATCH * wire.TYPE_BYTES):
-            await self._call(address, target, part, results)
+        for part, _ in split([entry.size for entry in entries], BATCH, target.limit - BATCH * wire.TYPE_BYTES):
+            await self._call(address, target, entries[part], results)
 
     async def _call(self, address: Address, target: Target, part: Sequence[Entry], results: list[Result]) -> None:
         try:
@@ -148,20 +149,6 @@ def _entry(body: str, out: Outgoing, target: Target, *, fair: bool) -> tuple[dic
     if attributes:
         params["MessageAttributes"] = attributes
     return params, size
-
-
-def split(entries: Sequence[Entry], limit: int) -> Iterator[Sequence[Entry]]:
-    """Calls of at most 10 entries and `limit` bytes in sum."""
-    part: list[Entry] = []
-    size = 0
-    for entry in entries:
-        if part and (len(part) == BATCH or size + entry.size > limit):
-            yield part
-            part, size = [], 0
-        part.append(entry)
-        size += entry.size
-    if part:
-        yield part
 
 
 def _alone(entry: Entry) -> Entry:

@@ -15,7 +15,7 @@ from typing import Any, Self
 from msgbus import headers as h
 from msgbus.brokers.aws import AwsClient, AwsSettings, native_code, translate_any
 from msgbus.brokers.sqs.wire import OLD_POINTER, POINTER, SIZE_ATTRIBUTE
-from msgbus.errors import BusError, DecodeError, Refused, Unavailable
+from msgbus.errors import DecodeError, Refused, Unavailable
 from msgbus.message import Delivery, Outgoing
 
 CLAIM_TYPE = "msgbus-claim-type"
@@ -66,7 +66,7 @@ class S3Store:
         key = f"{self._prefix}{uuid.uuid4()}"
         size = len(out.body)
         params = {"Bucket": self.bucket, "Key": key, "Body": out.body, **self._put_options}
-        await self._call("PutObject", params, f"s3://{self.bucket}/{key}")
+        await self._call("PutObject", params)
         out.body = POINTER + b"," + json.dumps({"s3BucketName": self.bucket, "s3Key": key}).encode() + b"]"
         out.headers[CLAIM_TYPE] = out.headers.get(h.CONTENT_TYPE, "")
         out.headers[h.CONTENT_TYPE] = _POINTER_TYPE
@@ -80,7 +80,7 @@ class S3Store:
         """Raises DecodeError where the pointer is damaged, not trusted or leads nowhere, Unavailable else."""
         bucket, key = self._pointer(delivery)
         try:
-            answer = await self._call("GetObject", {"Bucket": bucket, "Key": key}, f"s3://{bucket}/{key}")
+            answer = await self._call("GetObject", {"Bucket": bucket, "Key": key})
         except Refused as error:
             if native_code(error) in _GONE:
                 raise DecodeError(f"{delivery.source}: the body s3://{bucket}/{key} is gone") from error
@@ -95,7 +95,7 @@ class S3Store:
     async def forget(self, delivery: Delivery) -> None:
         """Delete the object; harmless where it is gone already."""
         bucket, key = json.loads(delivery.headers[h.CLAIM])
-        await self._call("DeleteObject", {"Bucket": bucket, "Key": key}, f"s3://{bucket}/{key}")
+        await self._call("DeleteObject", {"Bucket": bucket, "Key": key})
 
     def _pointer(self, delivery: Delivery) -> tuple[str, str]:
         try:
@@ -109,22 +109,16 @@ class S3Store:
             )
         return bucket, key
 
-    async def _call(self, operation: str, params: Mapping[str, Any], what: str) -> dict[str, Any]:
+    async def _call(self, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
         if self._client is None:
             self._client = AwsClient(self._settings)
+        what = f"s3://{params['Bucket']}/{params['Key']}"
+        if operation != "GetObject":
+            return await self._client.call("s3", operation, params, what)
         try:
-            return await _s3(self._client, operation, params)
-        except BusError as error:
-            raise type(error)(str(error).replace("(no resource)", what)) from error.__cause__
-
-
-async def _s3(client: AwsClient, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    if operation != "GetObject":
-        return await client.call("s3", operation, params)
-    try:
-        async with client.client("s3") as s3:
-            answer = await s3.get_object(**params)
-            async with answer["Body"] as stream:
-                return {"Body": await stream.read()}
-    except Exception as error:
-        raise translate_any(error, "s3", operation, "(no resource)") from error
+            async with self._client.client("s3") as s3:
+                answer = await s3.get_object(**params)
+                async with answer["Body"] as stream:
+                    return {"Body": await stream.read()}
+        except Exception as error:
+            raise translate_any(error, "s3", operation, what) from error

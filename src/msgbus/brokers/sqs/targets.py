@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from msgbus.brokers.aws import AwsClient, native_code
-from msgbus.brokers.aws.codes import DENIED, MISSING
+from msgbus.brokers.aws.codes import DENIED
 from msgbus.brokers.sqs.names import Place, arn, is_fifo, queue_name, topic_name
 from msgbus.brokers.sqs.wire import TYPE_BYTES
-from msgbus.errors import BusError, Refused
+from msgbus.errors import Refused
 from msgbus.message import Address
 
 QUEUE_BYTES = 1024 * 1024
@@ -131,13 +131,12 @@ class Targets:
     async def _first_topic(self, address: Address, topics: Sequence[str]) -> Target:
         for topic in dict.fromkeys(topics):
             try:
-                found = await self._client.call("sns", "GetTopicAttributes", {"TopicArn": topic})
+                found = await self._client.find("sns", "GetTopicAttributes", {"TopicArn": topic})
             except Refused as error:
                 if native_code(error) in DENIED:  # publishing needs no right to look at the topic
                     return topic_target(topic)
-                if native_code(error) not in MISSING:
-                    raise
-            else:
+                raise
+            if found is not None:
                 return topic_target(topic, int(found["Attributes"].get("MaximumMessageSize", TOPIC_BYTES)))
         names = " or ".join(dict.fromkeys(topic.rpartition(":")[2] for topic in topics))
         raise Refused(
@@ -150,12 +149,8 @@ class Targets:
         params: dict[str, Any] = {"QueueName": name}
         if owner := account or self._account:
             params["QueueOwnerAWSAccountId"] = owner
-        try:
-            return str((await ask(self._client, "sqs", "GetQueueUrl", params, f"queue {name}"))["QueueUrl"])
-        except Refused as error:
-            if native_code(error) in MISSING:
-                return None
-            raise
+        answer = await self._client.find("sqs", "GetQueueUrl", params, f"queue {name}")
+        return None if answer is None else str(answer["QueueUrl"])
 
     async def topic_arn(self, name: str) -> str:
         """The ARN that a topic has, whether or not it is there."""
@@ -173,18 +168,6 @@ class Targets:
             async with self._client.client("sqs") as cold:
                 self._region = str(cold.meta.region_name)
         return self._region
-
-
-async def ask(
-    client: AwsClient, service: str, operation: str, params: Mapping[str, Any], what: str = ""
-) -> dict[str, Any]:
-    """A cold call. `what`: the resource that its errors name, where the parameters hold no URL or ARN."""
-    try:
-        return await client.call(service, operation, params)
-    except BusError as error:
-        if not what or "(no resource)" not in str(error):
-            raise
-        raise type(error)(str(error).replace("(no resource)", what)) from error.__cause__
 
 
 def _checked_url(address: Address) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 
 from msgbus.broker import Mode
 from msgbus.brokers.aws import AwsClient, native_code
-from msgbus.brokers.aws.codes import MISSING
 from msgbus.brokers.kinesis.rows import Row
 from msgbus.clock import Clock
 from msgbus.errors import Refused, Unavailable
@@ -33,12 +32,9 @@ class DynamoStore:
     async def is_there(self) -> bool:
         """Whether the table is there and can be used; waits while it is being made."""
         for _ in range(_LOOKS):
-            try:
-                told = await self._call("DescribeTable", {})
-            except Refused as error:
-                if native_code(error) in MISSING:
-                    return False
-                raise
+            told = await self._client.find("dynamodb", "DescribeTable", {"TableName": self.name})
+            if told is None:
+                return False
             if told["Table"]["TableStatus"] in ("ACTIVE", "UPDATING"):
                 return True
             await self._clock.sleep(_PAUSE)
@@ -49,16 +45,13 @@ class DynamoStore:
         if await self.is_there() or mode != "create":
             return False
         params = {
+            "TableName": self.name,
             "AttributeDefinitions": [{"AttributeName": "leaseKey", "AttributeType": "S"}],
             "KeySchema": [{"AttributeName": "leaseKey", "KeyType": "HASH"}],
             "BillingMode": "PAY_PER_REQUEST",
             "Tags": [{"Key": "msgbus", "Value": "leases"}],
         }
-        try:
-            await self._call("CreateTable", params)
-        except Refused as error:
-            if native_code(error) != "ResourceInUse":
-                raise
+        await self._client.make("dynamodb", "CreateTable", params)
         await self.is_there()
         return True
 
