@@ -15,7 +15,7 @@ from msgbus import LeaseLost, ReceiverClosed, Refused
 from msgbus import headers as h
 from msgbus.broker import Receiver
 from msgbus.brokers.kinesis import KinesisBroker
-from msgbus.brokers.kinesis.rows import Row
+from msgbus.brokers.kinesis.rows import SHARD_END, TRIM_HORIZON, Row
 from msgbus.message import Act, Delivery, Settlement, Source, Start
 
 
@@ -169,6 +169,17 @@ async def test_a_worker_that_was_set_back_reads_from_there(bench: Bench) -> None
         again = await some(receiver, 10)
         assert numbers(again) == list(range(10))
         await ack(receiver, again)
+
+
+async def test_a_lease_that_begins_anew_has_no_children(bench: Bench) -> None:
+    broker = await bench.broker(shards=1)
+    source = await bench.group(broker)
+    store = broker._store(source)
+    (row,) = await store.rows()
+    assert await store.swap(row, row.changed(checkpoint=SHARD_END, children=("a", "b")))
+    await broker.admin.seek(source, Start("oldest"))
+    (again,) = await store.rows()
+    assert (again.checkpoint, again.children) == (TRIM_HORIZON, ())
 
 
 async def test_a_position_is_where_a_receipt_says(bench: Bench) -> None:

@@ -51,12 +51,6 @@ class Leases:
         if self._alarm is None or stored.lease_ends < self._alarm.at:
             self._arm(seconds)
 
-    def remove(self, stored: Stored) -> None:
-        """It is settled, or given back."""
-        del self.in_flight[stored]
-        stored.delivery = None
-        stored.holder.unsettled -= 1
-
     def _arm(self, seconds: float) -> None:
         if self._alarm is not None:
             self._alarm.cancel()

@@ -113,11 +113,13 @@ class MemoryQueue:
         ready = self._ready
         while ready and len(taken) < limit:
             taken.append(ready.popleft())
-        self._lanes.take(limit, taken)
+        if self._lanes.free:
+            self._lanes.take(limit, taken)
         if not taken:
             return []
         self.depth -= len(taken)
-        self.room.wake_all()
+        if self.room.waiting:
+            self.room.wake_all()
         if self._waiting and self._has_more():
             self.receivers.wake()
         deliveries = self.leases.lease_out(taken, self.source, holder)
@@ -144,7 +146,9 @@ class MemoryQueue:
 
     def remove(self, stored: Stored) -> None:
         """It is no longer in flight."""
-        self.leases.remove(stored)
+        del self.in_flight[stored]
+        stored.delivery = None
+        stored.holder.unsettled -= 1
         if stored.lane is not None and self._lanes.unlock(stored.lane):
             self.receivers.wake()
 
