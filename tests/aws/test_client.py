@@ -260,9 +260,12 @@ async def test_a_closed_client_is_unavailable() -> None:
 async def test_a_timeout_of_one_call(fast: bool) -> None:
     async def script(peer: Peer) -> None:
         await peer.read()
+        await peer.send(answer(b'{"MessageId":"1"}'))
+        await peer.read()
         await peer.gone()
 
     async with serve(script) as server, AwsClient(AwsSettings(endpoint=server.url, fast=fast)) as aws:
+        await aws.call("sqs", "SendMessage", MESSAGE)  # connected, which can take longer than the timeout
         with pytest.raises(Unavailable, match="unknown"):
             await aws.call("sqs", "SendMessage", MESSAGE, timeout=0.05)
 

@@ -16,7 +16,7 @@ from msgbus.broker import Capabilities, Result
 from msgbus.errors import Disconnected, Refused
 from msgbus.message import Address, Outgoing, Receipt
 from msgbus.publishing.batcher import Batcher
-from msgbus.publishing.chunks import split, wire_size
+from msgbus.publishing.chunks import wire_size
 
 ADDRESS = Address("queue", "work")
 
@@ -230,22 +230,6 @@ async def test_close_gives_up_what_does_not_end_and_tells_its_callers() -> None:
     await turns()
     assert all(task.done() for task in tasks)
     assert len(wire.calls) <= 2, "nothing more is begun"
-
-
-@given(
-    sizes=st.lists(st.integers(1, 120), max_size=40),
-    limit=st.integers(1, 10),
-    limit_bytes=st.none() | st.integers(1, 200),
-)
-def test_split_keeps_to_the_limits_and_loses_nothing(sizes: list[int], limit: int, limit_bytes: int | None) -> None:
-    batch = [entry(i, size) for i, size in enumerate(sizes)]
-    parts = list(split(batch, limit, limit_bytes))
-    assert [out for part, _ in parts for out in part] == batch
-    for part, size in parts:
-        assert 1 <= len(part) <= limit
-        if limit_bytes is not None:
-            assert size == sum(map(wire_size, part))
-            assert size <= limit_bytes or len(part) == 1
 
 
 @st.composite

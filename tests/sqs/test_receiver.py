@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,14 +14,23 @@ from tests.sqs.conftest import Aws, url_of
 
 from msgbus.broker import QueueSpec, Receiver
 from msgbus.brokers.sqs import SqsBroker
-from msgbus.clock import SystemClock
+from msgbus.clock import Clock, SystemClock
 from msgbus.errors import LeaseLost, ReceiverClosed, Refused, Throttled, Unavailable
 from msgbus.message import Act, Address, Delivery, Outgoing, Settlement, Source, Start
 
 
+class AheadClock(SystemClock):
+    """The machine's, and `ahead` seconds more."""
+
+    ahead = 0.0
+
+    def now(self) -> float:
+        return time.monotonic() + self.ahead
+
+
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[SqsBroker]:
-    broker = SqsBroker(url, clock=SystemClock())
+async def connected(url: str, clock: Clock | None = None) -> AsyncIterator[SqsBroker]:
+    broker = SqsBroker(url, clock=clock or SystemClock())
     await broker.connect()
     try:
         yield broker
@@ -70,12 +80,13 @@ async def test_an_expired_handle_is_a_lost_lease(fauxqs: Handle, aws_fauxqs: Aws
 
 
 async def test_a_lease_that_ran_out_is_not_settled(fauxqs: Handle, name: str) -> None:
-    source = Source("queue", name)
-    async with connected(url_of(fauxqs.url)) as broker:
+    source, clock = Source("queue", name), AheadClock()
+    async with connected(url_of(fauxqs.url), clock) as broker:
         await broker.admin.ensure([QueueSpec(source, lease=1.0)], "create")
         await fill(broker, source, 1)
         async with broker.receiver(source, prefetch=10) as receiver:
             (first,) = await take(receiver, 1)
+            clock.ahead = 1.0  # what came late to a busy process would end late there
             (again,) = await take(receiver, 1)  # a second later: its visibility ended
             results = await receiver.settle([Settlement(first, Act.ACK), Settlement(again, Act.ACK)])
             assert [type(each) for each in results] == [LeaseLost, type(None)]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 from msgbus.broker import Capabilities, Result
+from msgbus.brokers.splitting import split
 from msgbus.errors import BusError
 from msgbus.lanes import Lanes
 from msgbus.message import Outgoing, Receipt
-from msgbus.publishing.chunks import Chunk, fail, shares, split, wire_size
+from msgbus.publishing.chunks import Chunk, fail, shares, wire_size
 
 Send = Callable[[Sequence[Outgoing]], Awaitable[Sequence[Result]]]
 Recover = Callable[[Sequence[BusError], int], Awaitable[None]]
@@ -114,8 +116,9 @@ class Batcher:
             for entry in batch:
                 yield Chunk((entry,), self._size((entry,)), entry.lane, self._loop)
         else:
-            for part, size in split(batch, self._limit, self._limit_bytes):
-                yield Chunk(part, size, None, self._loop)
+            sizes = repeat(0, len(batch)) if self._limit_bytes is None else map(wire_size, batch)
+            for part, size in split(sizes, self._limit, self._limit_bytes):
+                yield Chunk(batch[part], size, None, self._loop)
 
     def _enqueue(self, chunk: Chunk) -> asyncio.Future[Sequence[Result]]:
         """Have it sent when a slot is free. Cancelling the future takes it back, if it still waits."""

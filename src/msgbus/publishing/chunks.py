@@ -66,21 +66,3 @@ def wire_size(entry: Outgoing) -> int:
     for name, value in entry.headers.items():
         size += len(name) + (len(value) if value.isascii() else len(value.encode()))
     return size
-
-
-def split(batch: Sequence[Outgoing], limit: int, limit_bytes: int | None) -> Iterator[tuple[Sequence[Outgoing], int]]:
-    """Cut a batch into parts of at most `limit` entries and `limit_bytes` bytes, with the bytes of each part.
-
-    An entry that is larger than `limit_bytes` by itself is a part of its own: the broker says what is wrong with it.
-    """
-    part: list[Outgoing] = []
-    size = 0
-    for entry in batch:
-        bytes_ = wire_size(entry) if limit_bytes is not None else 0
-        if part and (len(part) >= limit or (limit_bytes is not None and size + bytes_ > limit_bytes)):
-            yield part, size
-            part, size = [], 0
-        part.append(entry)
-        size += bytes_
-    if part:
-        yield part, size
