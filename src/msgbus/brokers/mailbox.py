@@ -5,11 +5,11 @@ And the receiver that is no more than that: an inbox of replies which the server
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from msgbus.brokers.wakeup import Wakeup
 from msgbus.clock import Clock
 from msgbus.errors import BusError
 from msgbus.message import Delivery, Settlement, Source
@@ -27,10 +27,9 @@ class Mailbox(Generic[T]):
     def __init__(self, clock: Clock) -> None:
         self.items: deque[T] = deque()
         self.ended: BusError | None = None
-        self._clock = clock
-        self._loop = asyncio.get_running_loop()
+        self._wakeup = Wakeup(clock)
+        self.wake = self._wakeup.wake  # something changed
         self._error: BusError | None = None
-        self._waiter: asyncio.Future[None] | None = None
         self._open = True
         self._refusing = False
 
@@ -41,12 +40,6 @@ class Mailbox(Generic[T]):
         """Add items; never waits."""
         self.items.extend(items)
         self.wake()
-
-    def wake(self) -> None:
-        """Something changed."""
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
 
     def fail(self, error: BusError) -> None:
         """Have `take` raise this, once, when everything that came before it was taken."""
@@ -69,7 +62,7 @@ class Mailbox(Generic[T]):
     async def take(self, limit: int, wait: float) -> list[T]:
         """Up to `limit` items as soon as there is one; [] after `wait` seconds. Raises what ended or failed it."""
         if wait > 0 and not self.items and self._open and self.ended is None and self._error is None:
-            await self._come(wait)
+            await self._wakeup.wait(wait)
         if self.ended is not None:
             raise self.ended
         items = self.items
@@ -83,15 +76,6 @@ class Mailbox(Generic[T]):
             items.clear()
             return taken
         return [items.popleft() for _ in range(limit)]
-
-    async def _come(self, wait: float) -> None:
-        waiter = self._waiter = self._loop.create_future()
-        timer = self._clock.call_later(wait, self.wake)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-            self._waiter = None
 
 
 class Reply(Protocol):
