@@ -122,10 +122,11 @@ class Receiver(Protocol):
 
         LeaseLost for a delivery that is no longer this receiver's, or never was; nothing is done for it then.
         RETRY comes back with the next `attempt`, RELEASE with the same one and at no cost where the server can. A
-        delivery whose end was neither (a crash, a lost lease) may have been started: it comes back with the next
-        `attempt` where `counts_deliveries`; a log that goes back to a checkpoint may count `deliveries` alone. A RETRY
-        or DEAD that is a copy carries `Settlement.headers` beside all of the message's own, and the original is gone
-        only once the copy is safe. Throttled and Unavailable are tried again.
+        delivery whose end was neither (a crash, a lost lease) may have been started: where `counts_deliveries` it
+        comes back with the next `deliveries`, which `Retry.max_deliveries` bounds, and with the next `attempt` too if
+        the server can tell it from what was released unstarted. A RETRY or DEAD that is a copy carries
+        `Settlement.headers` beside all of the message's own, and the original is gone only once the copy is safe.
+        Throttled and Unavailable are tried again.
         """
         ...
 

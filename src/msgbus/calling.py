@@ -10,7 +10,7 @@ from typing import Any
 
 from msgbus import backoff
 from msgbus import headers as h
-from msgbus.clock import Clock
+from msgbus.clock import Clock, cancelled_within
 from msgbus.envelope.opening import Open, opener
 from msgbus.errors import BusError, DecodeError, Disconnected, Refused, RemoteError
 from msgbus.handlers.decoding import Decode
@@ -22,6 +22,7 @@ from msgbus.publishing.outlet import Outlet
 log = logging.getLogger("msgbus.reply")
 
 _PREFETCH = 1000
+_CLOSE = 5.0  # seconds that an inbox may take to close
 _SOURCE = Source("reply", "inbox")
 
 
@@ -71,8 +72,7 @@ class Inbox:
     async def close(self) -> None:
         """Fail what is pending."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await cancelled_within(self._task, _CLOSE)
         if self._address is not None:
             self._address.cancel()
         self._fail(Disconnected("the bus is closed"))
@@ -175,19 +175,13 @@ class Responder:
         what: str,
         answer: Callable[[Delivery], Awaitable[Any]],
         outlet: Outlet,
-        time: Callable[[], float],
     ) -> None:
-        self.expired = 0
         self._what = what
         self._answer = answer
         self._outlet = outlet
-        self._time = time
 
     async def handle(self, delivery: Delivery) -> None:
-        """Answer a request; one that nobody waits for any more is dropped and counted."""
-        if self._is_expired(delivery):
-            self.expired += 1
-            return
+        """Answer a request. One that nobody waits for any more has expired, and does not come here."""
         reply = await self._answer(delivery)
         if delivery.headers.get(h.REPLY_TO):
             await self._send(delivery, self._outlet.prepare(reply))
@@ -201,13 +195,6 @@ class Responder:
         out.headers[h.REPLY_ERROR] = type(error).__name__
         await self._send(delivery, out)
         return True
-
-    def _is_expired(self, delivery: Delivery) -> bool:
-        text = delivery.headers.get(h.EXPIRES)
-        try:
-            return text is not None and float(text) <= self._time()
-        except ValueError:
-            return False
 
     async def _send(self, request: Delivery, out: Outgoing) -> None:
         out.address = Address("reply", request.headers[h.REPLY_TO])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
+
+_CANCELLATIONS = 5
 
 
 class TimerHandle(Protocol):
@@ -34,6 +36,19 @@ class SystemClock:
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> TimerHandle:
         return asyncio.get_running_loop().call_later(delay, callback)
+
+
+async def cancelled_within(task: asyncio.Task[Any], seconds: float) -> bool:
+    """Cancel a task until it has ended; False where it has not within `seconds` of the machine's time.
+
+    Once is not enough: a client may swallow a cancellation, or catch it and go on. What it raised stays in the task.
+    """
+    for _ in range(_CANCELLATIONS):
+        task.cancel()
+        await asyncio.wait([task], timeout=seconds / _CANCELLATIONS)
+        if task.done():
+            return True
+    return False
 
 
 class Alarm(Protocol):

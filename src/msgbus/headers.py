@@ -42,6 +42,17 @@ def attempt_of(headers: Mapping[str, str]) -> int:
     return max(1, int(text)) if text.isdecimal() and len(text) < 10 else 1
 
 
+def has_expired(headers: Mapping[str, str], now: float) -> bool:
+    """Whether its sender wants it no more at Unix time `now`; never of a dead letter. What is no number is no time."""
+    text = headers.get(EXPIRES)
+    if text is None or DEAD_REASON in headers:
+        return False
+    try:
+        return float(text) <= now
+    except ValueError:
+        return False
+
+
 def resend_id(headers: Mapping[str, str], message_id: str) -> tuple[str, str]:
     """The next hop and the deduplication id of a copy: a window must not swallow a message that is sent again."""
     text = headers.get(HOP, "0")

@@ -172,7 +172,7 @@ class Wiring:
 
     def _answer(self, subscription: Subscription, rpc: Rpc[Any, Any], link: Link) -> None:
         outlet = self._outlet(link, Address("reply", rpc.name), Payloads.of(rpc.reply, rpc.codec))
-        responder = Responder(repr(rpc), subscription.handle, outlet, self._clock.time)
+        responder = Responder(repr(rpc), subscription.handle, outlet)
         subscription.handle = responder.handle
         subscription.last_word = responder.answer_failure
 

@@ -22,6 +22,7 @@ class Batches:
         self._open = subscription.open
         self._bisect = subscription.options.batch.bisect
         self._max_deliveries = policy.max_deliveries
+        self._policy = policy
         self._context = context
 
     async def outcomes(self, batch: list[Delivery], worker: Worker) -> Sequence[Exception | None]:
@@ -46,9 +47,10 @@ class Batches:
         return [*first, *rest]
 
     async def _handle_batch(self, batch: Sequence[Delivery]) -> Sequence[Exception | None]:
-        """An entry whose envelope is damaged, or that came too often, fails alone."""
+        """An entry whose envelope is damaged, or that came too often, fails alone; one that expired is left out."""
         results: list[Exception | None] = [self._preflight(delivery) for delivery in batch]
         good = [place for place, error in enumerate(results) if error is None]
+        good = [place for place in good if not self._policy.is_unwanted(batch[place])]
         handle = self._handle
         if good and handle is not None:
             outcomes = await handle([batch[place] for place in good])

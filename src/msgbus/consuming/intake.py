@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Coroutine, Sized
+from typing import Any
 
 from msgbus import backoff
 from msgbus.broker import Receiver
@@ -82,9 +83,12 @@ class Intake:
         except PASSING:  # nothing more is handed out: running handlers may still end
             log.warning("%s: the last receive failed while stopping", self._subscription.source, exc_info=True)
 
-    async def stop(self) -> None:
-        """Ask for nothing more; what is on its way comes in and is released."""
+    def stop(self) -> Coroutine[Any, Any, None]:
+        """Ask for nothing more from now on; await it, and what is on its way comes in and is released."""
         self._stopping = True
+        return self._stop()
+
+    async def _stop(self) -> None:
         await self._receiver.stop()
         self.look_again()
 

@@ -2,11 +2,12 @@
 
 | what failed | what becomes of the delivery |
 |---|---|
+| it expired before its handler began | `is_unwanted`: acknowledged, counted, seen by nobody |
 | its handler, a middleware, decoding | `failed`: another attempt after a delay, or dead with the reason |
 | it is to be tried again | `must_hold`: it waits in hand, or goes back to the broker |
 | the broker took the settlement badly | `after_refusal`: settled again soon, settled otherwise, or it has ended |
 
-`fate` carries out the first two, `settler` the third.
+`workers` ask the first, `fate` carries out the next two, `settler` the last.
 """
 
 from __future__ import annotations
@@ -49,6 +50,13 @@ class Policy:
         self._hold = subscription.options.lease.hold
         self._capabilities = subscription.capabilities
         self._time = time
+        self._stats = subscription.stats
+
+    def is_unwanted(self, delivery: Delivery) -> bool:
+        """Whether it has expired, so that no handler is to see it; counted. Asked of each start of a handler."""
+        expired = h.has_expired(delivery.headers, self._time())
+        self._stats.expired += expired
+        return expired
 
     def failed(self, delivery: Delivery, error: Exception) -> Settlement | None:
         """The settlement of a delivery whose handler (or a middleware, or the core itself) raised `error`.

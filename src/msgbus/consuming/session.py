@@ -72,10 +72,10 @@ class Session:
 
     async def stop(self, grace: float) -> None:
         """Soft: take nothing new, release what is unstarted, let running handlers end. After `grace`: cancel them."""
-        self._fate.stop()
-        await self._intake.stop()
-        self._fate.release_unstarted()
         give_up = self._alarms.now() + grace
+        self._fate.stop()
+        await self._within(max(_HARD_STOP, grace), self._spawn(self._intake.stop()))
+        self._fate.release_unstarted()
         if not await self._idle_within(grace):
             self._workers.interrupt(Stopped(f"stopped while running, after {grace:g} s of grace"))
             await self._idle_within(_HARD_STOP)

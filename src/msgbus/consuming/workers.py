@@ -15,6 +15,7 @@ from msgbus.consuming.worker import Worker, cancelled, too_often
 from msgbus.errors import LeaseLost, Timeout
 from msgbus.handlers.context import CURRENT, resume
 from msgbus.handlers.subscription import Subscription
+from msgbus.headers import EXPIRES
 from msgbus.message import Act, Delivery, Settlement
 
 _ACK = Act.ACK  # looked up once: an enum's members are dear to reach before Python 3.12
@@ -131,6 +132,8 @@ class Workers:
                 raise too_often(delivery)
             if self._open is not None:
                 self._open(delivery)
+            if EXPIRES in delivery.headers and self._policy.is_unwanted(delivery):
+                return Settlement(delivery, _ACK)
             await self._handle(delivery)
             if worker.interruption is not None:  # the handler swallowed its cancellation and succeeded
                 worker.take_interruption()

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Stats:
-    """Counts of one subscription since the start, for health, tests and metrics."""
+    """Counts of one subscription since the start, for health, tests and metrics.
+
+    What is acknowledged is `handled`, with what no handler saw: `skipped` was not selected, `expired` came too late.
+    """
 
     received: int = 0
     handled: int = 0
@@ -16,3 +19,4 @@ class Stats:
     released: int = 0
     lost: int = 0
     skipped: int = 0
+    expired: int = 0

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from msgbus import backoff
 from msgbus.broker import Broker, Result
-from msgbus.clock import Clock
+from msgbus.clock import Clock, cancelled_within
 from msgbus.errors import RETRYABLE, BusError, Disconnected, Throttled
 from msgbus.message import Outgoing
 from msgbus.publishing.batcher import Batcher
@@ -59,8 +59,7 @@ class Link:
             await self._batcher.close(_LAST_SENDS if self.broker.status().connected else 0.0)
         self._closed = True
         if self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.wait([self._connecting])
+            await cancelled_within(self._connecting, _LAST_SENDS)
         await self.broker.close()
 
     async def restore(self, generation: int) -> None:

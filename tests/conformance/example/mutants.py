@@ -290,7 +290,7 @@ class TellsTheAgeOfTheNewest(Faulty):
             return found and replace(found, oldest=row["sent"] and self._clock.time() - row["sent"])
 
 
-@mutant("test_purge_throws_away_what_waits")
+@mutant("test_purge_leaves_what_is_in_flight")
 class PurgesWhatIsInFlight(Faulty):
     class administering(SqliteAdmin):  # noqa: N801
         async def purge(self, source: Source) -> int:

@@ -52,7 +52,8 @@ class Harness:
     """Whether RETRY comes back with `Settlement.headers`; not where the server itself hands the message out again."""
 
     counts_crashes: bool = True
-    """Whether a delivery that was never settled is an attempt; not where a log comes back from its last checkpoint."""
+    """Whether a delivery that was never settled is an attempt too; not where the server's count tells no crash from
+    a release, or a log comes back from its last checkpoint."""
 
     purges_in_flight: bool = False
     """Whether the server can't purge what waits without what is in flight."""

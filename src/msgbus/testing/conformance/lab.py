@@ -213,14 +213,16 @@ class Lab:
         await self.nothing(receiver)
         await self.leave(receiver)
 
-    async def takes(self, once: Callable[[], Awaitable[float]], delay: float) -> None:
-        """`once` tells how long something took: never less than `delay`, and not always much longer.
+    async def takes(self, once: Callable[[], Awaitable[None]], delay: float) -> None:
+        """`once` never takes less than `delay` seconds, and not always much more.
 
         A busy machine is late now and then; who waits too long is late every time.
         """
         took: list[float] = []
         for _ in range(_TRIES):
-            took.append(await once())
+            began = self.now()
+            await once()
+            took.append(self.now() - began)
             assert took[-1] >= delay - _EARLY
             if took[-1] <= delay + self.can.retry_resolution + _LATE:
                 return

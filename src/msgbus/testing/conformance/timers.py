@@ -14,8 +14,16 @@ import pytest
 def counted_timers() -> Iterator[list[float]]:
     """The time of each timer set in the block that rang; skips where the loop can't be watched (uvloop)."""
     loop = asyncio.get_running_loop()
-    call_at, rung = loop.call_at, []
+    rung: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            patch.setattr(loop, "call_at", _watched(loop.call_at, rung))
+        except AttributeError:
+            pytest.skip("the timers of this event loop can't be watched")
+        yield rung
 
+
+def _watched(call_at: Callable[..., asyncio.TimerHandle], rung: list[float]) -> Callable[..., asyncio.TimerHandle]:
     def watched(when: float, callback: Callable[..., object], *args: Any, **options: Any) -> asyncio.TimerHandle:
         def ring() -> None:
             rung.append(when)
@@ -23,9 +31,4 @@ def counted_timers() -> Iterator[list[float]]:
 
         return call_at(when, ring, **options)
 
-    with pytest.MonkeyPatch.context() as patch:
-        try:
-            patch.setattr(loop, "call_at", watched)
-        except AttributeError:
-            pytest.skip("the timers of this event loop can't be watched")
-        yield rung
+    return watched

@@ -1,0 +1,98 @@
+"""What has expired is seen by no handler, on every broker and every kind of handler: acknowledged and counted."""
+
+from __future__ import annotations
+
+import pytest
+from tests.conftest import OpenScripted
+from tests.models import WORK, Order
+from tests.scripted import HandClock, consuming, delivery
+
+from msgbus import Batch, Bus, Delivery, Limits, Message, Retry, SendOptions
+from msgbus import headers as h
+from msgbus.message import Act, Source
+
+SOURCE = Source("queue", "work")
+
+
+def order(order_id: str, expires: str, **headers: str) -> Delivery:
+    """An order that is wanted until `expires`."""
+    body = b'{"order_id": "' + order_id.encode() + b'"}'
+    return delivery(SOURCE, order_id, body, ce_expirytime=expires, **headers)
+
+
+def several(clock: HandClock) -> list[Delivery]:
+    """One that came too late, among others."""
+    return [
+        order("fresh", f"{clock.time() + 60:.3f}"),
+        order("late", f"{clock.time() - 1:.3f}"),
+        order("odd", "tomorrow"),
+        order("dead", f"{clock.time() - 1:.3f}", msgbus_dead_reason="an earlier life"),
+    ]
+
+
+@pytest.mark.parametrize("batches", [False, True])
+async def test_only_what_has_expired_is_dropped(clock: HandClock, scripted: OpenScripted, *, batches: bool) -> None:
+    broker = scripted()
+    broker.feed("work", *several(clock))
+    bus = Bus("scripted://one", clock=clock)
+    seen: list[str] = []
+
+    async def one(order: Order) -> None:
+        seen.append(order.order_id)
+
+    async def many(batch: list[Order]) -> None:
+        seen.extend(order.order_id for order in batch)
+
+    if batches:
+        bus.consumer(WORK, batch=Batch(size=10, wait=0.1))(many)
+    else:
+        bus.consumer(WORK)(one)
+    async with consuming(bus, clock):
+        (runner,) = bus.runners
+        await clock.until(lambda: len(broker.settled) == 4)
+    assert seen == ["fresh", "odd", "dead"]
+    assert sorted(broker.acts(), key=str) == sorted(
+        [(Act.ACK, each) for each in ("fresh", "late", "odd", "dead")], key=str
+    )
+    assert runner.subscription.stats.expired == 1
+
+
+async def test_one_that_expires_while_it_waits_for_its_turn_is_dropped(
+    clock: HandClock, scripted: OpenScripted
+) -> None:
+    broker = scripted()
+    broker.feed("work", order("first", f"{clock.time() + 60:.3f}"), order("second", f"{clock.time() + 5:.3f}"))
+    bus = Bus("scripted://one", clock=clock)
+    seen: list[str] = []
+
+    @bus.consumer(WORK, limits=Limits(concurrency=1))
+    async def handle(order: Order) -> None:
+        seen.append(order.order_id)
+        await clock.sleep(10.0)
+
+    async with consuming(bus, clock):
+        await clock.until(lambda: len(broker.settled) == 2)
+    assert seen == ["first"]
+
+
+async def test_a_retry_after_its_time_is_dropped(clock: HandClock) -> None:
+    bus = Bus(clock=clock)
+    attempts: list[int] = []
+
+    @bus.consumer(WORK, retry=Retry(attempts=5, first_delay=10.0, jitter=0.0))
+    async def handle(message: Message[Order]) -> None:
+        attempts.append(message.attempt)
+        raise ValueError("not now")
+
+    async with consuming(bus, clock):
+        await bus.send(WORK, Order(order_id="1"), options=SendOptions(expires_in=15.0))
+        await clock.advance(200.0)
+    assert attempts == [1, 2]
+
+
+def test_a_dead_letter_never_expires() -> None:
+    assert h.has_expired({h.EXPIRES: "5"}, 5.0)
+    assert not h.has_expired({h.EXPIRES: "5"}, 4.9)
+    assert not h.has_expired({h.EXPIRES: "5", h.DEAD_REASON: ""}, 6.0)
+    assert not h.has_expired({h.EXPIRES: "2026-01-01T00:00:00Z"}, 6.0)
+    assert not h.has_expired({}, 6.0)
