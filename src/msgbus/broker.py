@@ -250,8 +250,7 @@ class MovesLetters(Protocol):
         ...
 
 
-Result = Receipt | BusError
-"""What became of one entry of a `send`."""
+Result = Receipt | BusError  # what became of one entry of a `send`
 
 
 class Broker(Protocol):
