@@ -26,8 +26,10 @@ OpenScripted = Callable[..., ScriptedBroker]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A time limit is there to end what hangs: on a slow machine it comes later."""
+    """A time limit is there to end what hangs: on a slow machine it comes later. A killed server is a fault."""
     for item in items:
+        if "restart_of_the_server" in item.name:
+            item.add_marker(pytest.mark.faults)
         marker = item.get_closest_marker("timeout")
         seconds = marker.args[0] if marker is not None else float(config.getini("timeout"))
         item.add_marker(pytest.mark.timeout(seconds * slowness()), append=False)

@@ -6,6 +6,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
 
 SHARE = float(os.environ.get("MSGBUS_TEST_FAULTS", "0.1"))
 """Of the full size."""
@@ -19,3 +25,14 @@ def messages(full: int) -> int:
 def pause(full: float) -> float:
     """Seconds that a handler takes, so that a small run lasts long enough for something to happen to it."""
     return full / min(1.0, SHARE)
+
+
+def clients(first: T, *others: T) -> Sequence[T]:
+    """The wires that a fault run goes over: the one that services use; at full size the others too."""
+    return (first, *others) if SHARE >= 1.0 else (first,)
+
+
+def at_full_size_only(client: str, first: str, *others: str) -> None:
+    """Skip a test over one of the other wires that starts a server again: most of what it costs is the server's."""
+    if client not in clients(first, *others):
+        pytest.skip("over the other wire at full size: make faults")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from examples.shop.demo.tally import Tally
 from tests.servers import Handle
+from tests.slowness import slowness
 
 from msgbus import Delivery, Outgoing
 from msgbus import headers as h
@@ -126,7 +127,9 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("MSGBUS_")}
     environment |= {"PYTHONUTF8": "1", "COLUMNS": "120", **variables}
     command = [sys.executable, "-W", "error", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=50 * slowness(), check=False
+    )
 
 
 def lines_of(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.servers import Handle
+from tests.slowness import slowness
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,7 +41,7 @@ def test_the_first_example(environment: dict[str, str], tmp_path: Path) -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("environment", ["fauxqs", "rabbitmq", "activemq"], indirect=True)
 def test_the_order_shop_loses_nothing(environment: dict[str, str]) -> None:
-    lines = run(environment, "-m", "examples.shop.demo", "--plain", "--seconds", "2", "--rate", "100")
+    lines = run(environment, "-m", "examples.shop.demo", "--plain", "--seconds", "2", "--rate", "50")
     assert lines[-1] == "✔ lost 0, out of order 0"
 
 
@@ -51,7 +52,7 @@ def run(environment: dict[str, str], *arguments: str) -> list[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=110 * slowness(),
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

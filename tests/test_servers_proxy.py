@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.servers import Proxy
 from tests.servers.net import free_ports
+from tests.slowness import slowness
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ async def test_the_proxy_freezes_and_thaws(echo: str) -> None:
             await ask(streams, b"two", timeout=0.1)
         late = await dial(proxy)  # accepted, as by a host whose network swallows what follows
         proxy.thaw()
-        assert await asyncio.wait_for(streams[0].readexactly(3), 5) == b"two"
+        assert await asyncio.wait_for(streams[0].readexactly(3), 60) == b"two"
         assert await ask(late, b"three") == b"three"
         proxy.freeze()
         proxy.cut()
@@ -89,17 +90,17 @@ async def test_the_proxy_delays_without_slowing_down(echo: str) -> None:
     async with Proxy(echo, delay=0.3) as proxy:
         streams = await dial(proxy)
         began = time.monotonic()
-        for _ in range(5):
+        for _ in range(20):
             streams[1].write(b"1234")
             await streams[1].drain()
             await asyncio.sleep(0.01)
-        await streams[0].readexactly(20)
+        await streams[0].readexactly(80)
         took = time.monotonic() - began
-        assert 0.6 <= took < 2.0  # there and back once, not once for each write
+        assert 0.6 <= took < 6.0  # there and back once, not once for each write
         proxy.delay = 0.0
         began = time.monotonic()
         await ask(streams, b"fast")
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 0.6 * slowness()
         streams[1].close()
 
 

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 from tests.servers import Handle
+from tests.slowness import slowness
 
 from msgbus import headers as h
 from msgbus.broker import Part, QueueSpec
@@ -77,7 +78,7 @@ def wrong(results: Sequence[Receipt | BusError | None]) -> list[BusError]:
 async def take(receiver: AmqpReceiver | ReplyInbox[Arrived], count: int = 1) -> list[Delivery]:
     """Exactly `count` messages, unsettled."""
     got: list[Delivery] = []
-    end = time.monotonic() + 20.0
+    end = time.monotonic() + 20.0 * slowness()
     while len(got) < count:
         assert time.monotonic() < end, f"{len(got)} of {count} messages came in time"
         got += await receiver.receive(count - len(got), 1.0)

@@ -22,7 +22,7 @@ from msgbus.brokers.amqp.wire import Arrived, Publication
 Seen = tuple[Any, ...]
 """An event as plain data."""
 
-CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CALM = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For a loaded machine: nothing here is about time."""
 
 BEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"

@@ -75,7 +75,7 @@ def test_noise_is_an_error_or_nothing(data: bytes) -> None:
 
 
 @given(conversations(), st.data())
-@settings(CALM, max_examples=100)
+@settings(CALM, max_examples=40)
 def test_a_damaged_stream_is_an_error_or_something_else_but_no_surprise(data: bytes, draw: st.DataObject) -> None:
     damaged = bytearray(data)
     for _ in range(draw.draw(st.integers(1, 4)) if data else 0):
@@ -85,7 +85,7 @@ def test_a_damaged_stream_is_an_error_or_something_else_but_no_surprise(data: by
 
 
 @given(st.integers(0, 2**16 - 1), st.sampled_from([codec.METHOD, codec.HEADER]), st.binary(max_size=80), st.booleans())
-@settings(CALM, max_examples=100)
+@settings(CALM, max_examples=40)
 def test_a_frame_of_noise_is_an_error_or_nothing(channel: int, kind: int, payload: bytes, begun: bool) -> None:
     start = frame.marshal(Basic.Deliver("c", 1, False, "e", "k"), channel) if begun else b""
     noise = bytes((kind,)) + channel.to_bytes(2, "big") + len(payload).to_bytes(4, "big") + payload + b"\xce"

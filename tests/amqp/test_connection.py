@@ -12,6 +12,7 @@ from tests.amqp.conftest import Connect, out, queue, send, take
 from tests.amqp.management import add_user, manage
 from tests.servers import Handle, Proxy
 from tests.servers.net import free_ports
+from tests.slowness import slowness
 
 from msgbus.broker import QueueSpec, TopicSpec
 from msgbus.brokers.amqp import AmqpBroker
@@ -126,10 +127,11 @@ async def _outcome(sending: Awaitable[object]) -> object:
 
 
 async def test_heartbeats_keep_an_idle_connection(connect: Connect, name: str) -> None:
-    broker = await connect("heartbeat=1")
+    beat = round(slowness())
+    broker = await connect(f"heartbeat={beat}")
     source = await queue(broker, name)
     async with broker.receiver(source, prefetch=10) as receiver:
-        assert await receiver.receive(10, 3.0) == []  # the server drops a silent client after two intervals
+        assert await receiver.receive(10, 3.0 * beat) == []  # the server drops a silent client after two intervals
         await send(broker, out(source, 1))
         assert len(await take(receiver)) == 1
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.aws.fakes import HandClock, Peer, Request, Script, always, answer, serve
+from tests.slowness import slowness
 
 from msgbus.brokers.aws import AwsClient, AwsError, AwsSettings, native_code
 from msgbus.errors import BusError, Refused, Throttled, Unavailable
@@ -267,7 +268,7 @@ async def test_a_timeout_of_one_call(fast: bool) -> None:
     async with serve(script) as server, AwsClient(AwsSettings(endpoint=server.url, fast=fast)) as aws:
         await aws.call("sqs", "SendMessage", MESSAGE)  # connected, which can take longer than the timeout
         with pytest.raises(Unavailable, match="unknown"):
-            await aws.call("sqs", "SendMessage", MESSAGE, timeout=0.05)
+            await aws.call("sqs", "SendMessage", MESSAGE, timeout=0.2 * slowness())
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 from tests.amqp.crash import written
+from tests.effort import at_full_size_only
 from tests.servers import Handle, Proxy, Server
 from tests.slowness import slowness
 
@@ -78,6 +79,7 @@ class AmqpSuite(BrokerSuite):
     @pytest.fixture
     async def harness(self, request: pytest.FixtureRequest, rabbitmq: Handle) -> AsyncIterator[AmqpHarness]:
         if request.function.__name__ == "test_messages_survive_a_restart_of_the_server":
+            at_full_size_only(self.client, "lean", "aio-pika")
             server = request.getfixturevalue("killable")("rabbitmq")
             async with Proxy(server.url) as proxy:
                 yield RestartHarness(proxy, self.client, server)

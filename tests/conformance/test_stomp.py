@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 from tests.amqp.crash import written
+from tests.effort import at_full_size_only
 from tests.servers import Handle, Proxy, Server
 from tests.slowness import slowness
 
@@ -93,6 +94,8 @@ class StompSuite(BrokerSuite):
     @pytest.fixture
     async def harness(self, request: pytest.FixtureRequest) -> AsyncIterator[StompHarness]:
         private = request.function.__name__ == "test_messages_survive_a_restart_of_the_server"
+        if private:
+            at_full_size_only(self.client, "lean", "stomp.py")
         start = request.getfixturevalue("killable") if private else None
         server: Handle = start(self.server) if start else request.getfixturevalue(self.server)
         async with Proxy(server.url_of("stomp")) as proxy:

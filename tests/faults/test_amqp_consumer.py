@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.effort import messages, pause
+from tests.effort import clients, messages, pause
 from tests.faults.amqp_run import Run, new_queue, some_items
 from tests.faults.amqp_worker import Work
 from tests.servers import Handle
 
 pytestmark = pytest.mark.faults
 
-CLIENTS = [("lean", messages(10_000)), ("aio-pika", messages(2_000))]
+CLIENTS = clients(("lean", messages(10_000)), ("aio-pika", messages(2_000)))
 
 
 @pytest.mark.timeout(150)

@@ -6,7 +6,7 @@ import asyncio
 from urllib.parse import urlsplit
 
 import pytest
-from tests.effort import messages
+from tests.effort import clients, messages
 from tests.faults.amqp_run import Run, new_queue, some_items
 from tests.faults.amqp_worker import Work
 from tests.servers import Handle, Proxy
@@ -14,7 +14,7 @@ from tests.slowness import slowness
 
 pytestmark = pytest.mark.faults
 
-CLIENTS = [("lean", messages(10_000)), ("aio-pika", messages(2_000))]
+CLIENTS = clients(("lean", messages(10_000)), ("aio-pika", messages(2_000)))
 
 
 @pytest.mark.timeout(150)

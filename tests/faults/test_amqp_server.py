@@ -10,7 +10,7 @@ import pytest
 from tests.amqp.conftest import out, queue, send, take
 from tests.amqp.crash import written
 from tests.amqp.management import control
-from tests.effort import messages, pause
+from tests.effort import clients, messages, pause
 from tests.faults.amqp_run import Run, new_queue, some_items
 from tests.faults.amqp_worker import Work
 from tests.servers import Server
@@ -23,7 +23,7 @@ from msgbus.message import Act, Settlement, Source
 
 pytestmark = pytest.mark.faults
 
-CLIENTS = [("lean", messages(10_000)), ("aio-pika", messages(2_000))]
+CLIENTS = clients(("lean", messages(10_000)), ("aio-pika", messages(2_000)))
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ async def test_a_memory_alarm_in_mid_flow(own: Server, client: str, count: int) 
 
 
 @pytest.mark.timeout(100)
-@pytest.mark.parametrize("client", ["lean", "aio-pika"])
+@pytest.mark.parametrize("client", clients("lean", "aio-pika"))
 @pytest.mark.parametrize("act", [Act.RETRY, Act.DEAD])
 async def test_killed_between_a_copy_and_the_acknowledgement(own: Server, client: str, act: Act) -> None:
     """The copy is confirmed, the original not yet acknowledged: both come, neither is lost."""

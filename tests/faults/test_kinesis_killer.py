@@ -8,6 +8,7 @@ import pytest
 from tests.faults.kinesis_run import Run, eventually, new_topic, some_items
 from tests.faults.kinesis_worker import Item, Work
 from tests.servers import Handle
+from tests.slowness import slowness
 
 pytestmark = pytest.mark.faults
 
@@ -43,7 +44,7 @@ async def test_a_record_that_kills_its_process_is_dead_in_the_end(ministack: Han
     killer = 150
     items = [Item(n=item.n, key=item.key, kills=item.n == killer) for item in some_items(200, keys=40)]
     work = Work(topic=new_topic(), pause=pause, deliveries=MOST)
-    async with Run(ministack.url, ministack.url, work, shards=shards) as run, asyncio.timeout(220):
+    async with Run(ministack.url, ministack.url, work, shards=shards) as run, asyncio.timeout(220 * slowness()):
         (first,) = await run.start()  # its group begins before anything is sent
         await run.publish(items)
         first.broken = True

@@ -21,6 +21,7 @@ from tests.faults.kinesis_run import eventually
 from tests.kinesis.conftest import Bench
 from tests.kinesis.strategies import UNHURRIED
 from tests.kinesis.test_receiving import ack, some
+from tests.slowness import slowness
 
 from msgbus import ConfigError, DecodeError, Refused, Unavailable
 from msgbus import headers as h
@@ -224,7 +225,7 @@ async def archived(bench: Bench, broker: KinesisBroker, store: Any, count: int, 
     async def is_written() -> bool:
         return archiver.written >= count or running.done()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * slowness()):
         await eventually(is_written, 0.05)
     await archiver.stop()
     await running
@@ -290,7 +291,7 @@ async def test_an_archiver_that_was_killed_goes_on(bench: Bench) -> None:
     async def is_begun() -> bool:
         return bool(shelf.objects)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * slowness()):
         await eventually(is_begun, 0.02)
     await broker.admin.seek(source, Start("oldest"))  # as if no checkpoint had come through
     killed.cancel()
@@ -353,7 +354,7 @@ async def test_the_commands(bench: Bench, tmp_path: Path, monkeypatch: pytest.Mo
     async def is_written() -> bool:
         return sum([len(list(objects.decode(await store.get(name)))) for name in await store.names("")]) == 10
 
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(40 * slowness()):
         await eventually(is_written)
     assert all(name.endswith(".avro") for name in await store.names(""))
     writing.send_signal(signal.SIGTERM)

@@ -8,6 +8,7 @@ import json
 from pydantic import BaseModel
 from tests.faults.kinesis_run import eventually
 from tests.kinesis.conftest import Bench
+from tests.slowness import slowness
 
 from msgbus import Bus, Message, Topic
 from msgbus.message import Act, Settlement, Start
@@ -35,13 +36,13 @@ async def test_a_bare_topic_goes_both_ways(bench: Bench) -> None:
     async with bus.consuming():
         await bus.publish(readings, Reading(meter="a", watts=5))
         await stranger.send([bench.out(b'{"meter": "b", "watts": 7}', key="b")])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(20 * slowness()):
             await eventually(both, 0.02)
     assert sorted(seen) == [("a", 5, "a"), ("b", 7, "b")]
 
     source = await bench.group(stranger, "stranger", start=Start("oldest"))
     bodies: list[dict[str, object]] = []
-    async with stranger.receiver(source, prefetch=10) as receiver, asyncio.timeout(20):
+    async with stranger.receiver(source, prefetch=10) as receiver, asyncio.timeout(20 * slowness()):
         while len(bodies) < 2:
             for delivery in await receiver.receive(10, 1.0):
                 bodies.append(json.loads(delivery.body))

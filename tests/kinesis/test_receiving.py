@@ -10,6 +10,7 @@ import pytest
 from tests.faults.http import Call, answer, passed
 from tests.faults.kinesis_run import eventually
 from tests.kinesis.conftest import Bench
+from tests.slowness import slowness
 
 from msgbus import LeaseLost, ReceiverClosed, Refused
 from msgbus import headers as h
@@ -21,7 +22,7 @@ from msgbus.message import Act, Delivery, Settlement, Source, Start
 
 async def some(receiver: Receiver, count: int) -> list[Delivery]:
     got: list[Delivery] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * slowness()):
         while len(got) < count:
             got += await receiver.receive(count - len(got), 1.0)
     return got
@@ -46,7 +47,7 @@ async def until(broker: KinesisBroker, source: Source, condition: Callable[[Row]
         found = (await rows(broker, source)).values()
         return all(map(condition, found)) and len({row.owner for row in found}) >= owners
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(15 * slowness()):
         await eventually(look, 0.02)
 
 
@@ -56,7 +57,7 @@ async def until_asked(broker: KinesisBroker, source: Source) -> None:
     async def look() -> bool:
         return any(row.giver for row in (await rows(broker, source)).values())
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(15 * slowness()):
         await eventually(look, 0.02)
 
 
@@ -81,7 +82,7 @@ async def test_a_newcomer_gets_its_share_and_nothing_twice(bench: Bench) -> None
             await first.send(outs[10:])
             got: list[Delivery] = []
             shares = {id(one): 0, id(two): 0}
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(20 * slowness()):
                 while len(got) < 10:
                     for receiver in (one, two):
                         batch = await receiver.receive(10, 0.05)
@@ -103,7 +104,7 @@ async def test_who_does_not_finish_in_time_loses_what_is_left(bench: Bench) -> N
         held = await some(one, 20)
         async with second.receiver(source, prefetch=100) as two:
             again = await some(two, 1)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(10 * slowness()):
                 while batch := await two.receive(100, 0.3):
                     again += batch
             assert numbers(again) == numbers(lost)
@@ -152,7 +153,7 @@ async def test_a_write_whose_answer_is_lost_is_known_again(bench: Bench) -> None
         held = await some(receiver, 1)
         bench.meet = forgetful
         await ack(receiver, held)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * slowness()):
             while (await rows(broker, source))["shardId-000000000000"].position is None or lost < 3:
                 await broker.send([bench.out(1, "k")])
                 await ack(receiver, await some(receiver, 1))

@@ -71,6 +71,12 @@ FAUXQS = Definition(
     client_env=CLIENT_ENV,
 )
 
+# What a stream goes through, each in a time of its own.
+_CHANGES = (
+    *("CREATE_STREAM", "DELETE_STREAM", "SPLIT_SHARD", "MERGE_SHARDS", "UPDATE_SHARD_COUNT"),
+    *("REGISTER_STREAM_CONSUMER", "DEREGISTER_STREAM_CONSUMER"),
+)
+
 KINESIS_LOCAL = Definition(
     name="kinesis-local",
     title="kinesis-local: Kinesis with resharding",
@@ -84,6 +90,7 @@ KINESIS_LOCAL = Definition(
         "KINESIS_MOCK_CERT_PATH": str(_kinesis.folder / "server.json"),
         "LOG_LEVEL": "ERROR",
         "SHARD_LIMIT": "10000",  # of an account; 50 by default, and each test makes a stream
+        **{f"{change}_DURATION": "50ms" for change in _CHANGES},  # ten times as long by default
     },
     ready=lambda place: healthy(place.ports["http"], "/healthcheck"),
     client_env=CLIENT_ENV,

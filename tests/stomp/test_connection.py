@@ -12,6 +12,7 @@ import pytest
 from tests.servers import Handle, Proxy, Server, UnavailableError
 from tests.servers.fixtures import give_up
 from tests.servers.model import Definition
+from tests.slowness import slowness
 from tests.stomp.flow import Flow
 from tests.stomp.secure import Certificates, activemq_with, behind_tls
 
@@ -46,7 +47,7 @@ async def _refusal(url: str) -> BusError:
     """What `connect` raises, at once and without trying again."""
     broker = StompBroker(url, clock=SystemClock())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * slowness()):
             await broker.connect()
     except BusError as error:
         assert not broker.status().connected

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.amqp.crash import written
+from tests.effort import clients
 from tests.servers import Handle, Proxy, Server
 from tests.stomp.flow import COUNT, PATIENCE, PREFETCH, SPAN, Flow, Item, a_bus
 
@@ -27,7 +28,7 @@ from msgbus.options import Limits, Retry
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(SPAN + 45)]
 Start = Callable[[str], Server]
-CLIENTS = ("lean", "stomp.py")
+CLIENTS = clients("lean", "stomp.py")
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 from tests.effort import messages
+from tests.slowness import slowness
 
 from msgbus import (
     Bus,
@@ -131,7 +132,7 @@ class Service:
         parts = [[entry for entry in entries if int(entry.key[1:]) % 4 == part] for part in range(4)]
         async with self.bus.consuming():
             await asyncio.gather(*(self.publish(part) for part in parts))
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(40 * slowness()):
                 await self.complete.wait()
 
 

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Annotated, Any, Literal, assert_type
 
 import pytest
+from tests.slowness import slowness
 from tests.testing.models import (
     DAY,
     EVENTS,
@@ -182,7 +183,7 @@ async def test_a_request_that_nobody_answers_ends_at_its_virtual_deadline() -> N
         with pytest.raises(Timeout):
             await test.request(PRICES, Ask(sku="a"), timeout=60.0)
         assert bus.clock.now() == pytest.approx(60, abs=0.02)
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 30 * slowness()
 
 
 async def test_an_ordered_topic_keeps_its_order_through_retries() -> None:
@@ -219,7 +220,7 @@ async def test_delays_of_days_take_no_real_time() -> None:
         started = [(a.payload.id, a.started / DAY) for a in test.attempts(remind)]
         assert [order_id for order_id, _ in started] == ["2", "2", "1"]
         assert [days for _, days in started] == pytest.approx([3, 4, 29], abs=1e-6)
-        assert time.monotonic() - before < 2
+        assert time.monotonic() - before < 30 * slowness()
 
 
 async def test_a_long_handler_keeps_its_lease_under_the_virtual_clock() -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from tests.slowness import slowness
 from tests.testing.models import (
     DAY,
     INVOICES,
@@ -183,7 +184,7 @@ async def test_a_handler_that_never_ends_does_not_hold_up_the_end_of_the_test() 
     async with TestBus(bus, patience=0.1) as test:
         await test.publish(ORDERS, Order(id="1"))
         await test.advance(0.0)
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 4 * slowness()
     assert isinstance(test.attempts()[0].error, Timeout)
 
 
@@ -253,4 +254,4 @@ async def test_runs_in_real_time_where_asked() -> None:
         await test.publish(ORDERS, Order(id="2"), delay=60.0)
         with pytest.raises(NotSettled, match="the real clock"):
             await test.settled(patience=0.05)
-    assert 0.05 <= time.monotonic() - before < 3
+    assert 0.05 <= time.monotonic() - before < 30 * slowness()
