@@ -44,6 +44,8 @@ class AmqpHarness(Harness):
     def __init__(self, proxy: Proxy, client: str) -> None:
         self._proxy = proxy
         self.url = f"watched-{proxy.url}?client={client}&max_bytes=1048576"
+        self.unauthorized = self.url.replace("guest:guest@", "guest:wrong@")
+        self.unreachable = f"watched-amqp://127.0.0.1:1/?client={client}"
 
     async def cut(self) -> None:
         """Both ends are gone when it returns, and every client knows."""

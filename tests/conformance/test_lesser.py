@@ -6,6 +6,7 @@ from typing import ClassVar
 import pytest
 from tests.slowness import slowness
 
+from msgbus.message import Outgoing
 from msgbus.testing.conformance import BrokerSuite, Harness
 from msgbus.testing.conformance.lesser import Stream, WorkQueue
 
@@ -23,6 +24,9 @@ class LesserHarness(Harness):
 
     def __init__(self, scheme: str) -> None:
         self.url = f"{scheme}://lesser-{next(_names)}?lease=3600&max_bytes=65536&replay=1000"
+
+    def spoil(self, out: Outgoing) -> None:
+        out.body = b"no text: \xff"
 
 
 class TestWorkQueue(BrokerSuite):

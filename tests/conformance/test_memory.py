@@ -1,7 +1,7 @@
 """The embedded broker in the shared suite."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import ClassVar
 
 import pytest
@@ -9,9 +9,11 @@ from tests.slowness import slowness
 
 from msgbus.brokers.memory import MemoryBroker
 from msgbus.clock import Clock
+from msgbus.message import Outgoing
 from msgbus.testing.conformance import BrokerSuite, Harness
 
 _names = itertools.count()
+_MAX_BYTES = 65536
 
 
 class CuttableBroker(MemoryBroker):
@@ -34,11 +36,18 @@ class MemoryHarness(Harness):
     delay = 0.15
 
     def __init__(self) -> None:
-        self.url = f"cuttable-memory://conformance-{next(_names)}?dedup=300&replay=1000&max_bytes=65536"
+        self.url = f"cuttable-memory://conformance-{next(_names)}?dedup=300&replay=1000&max_bytes={_MAX_BYTES}"
 
     async def cut(self) -> None:
         for broker in CuttableBroker.opened:
             await broker.close()
+
+    def spoil(self, out: Outgoing) -> None:
+        out.body = bytes(_MAX_BYTES + 1)
+
+    async def places(self) -> Collection[str]:
+        hub = CuttableBroker.opened[0].hub
+        return [*hub.topics, *(str(address) for address in hub.queues)]
 
 
 class TestMemory(BrokerSuite):

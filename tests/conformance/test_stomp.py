@@ -45,6 +45,7 @@ class StompHarness(Harness):
         self._proxy = proxy
         self._server = server
         self.url = f"watched-{proxy.url}?client={client}&max_bytes=1048576"
+        self.unreachable = f"watched-stomp://127.0.0.1:1/?client={client}"
 
     async def cut(self) -> None:
         """Both ends are gone when it returns, and every client knows."""
@@ -75,6 +76,10 @@ class RabbitMqHarness(StompHarness):
     wrong: ClassVar = {
         "test_a_message_that_kills_its_consumers_is_dead_in_the_end": "STOMP can't set the queue's x-delivery-limit"
     }
+
+    def __init__(self, proxy: Proxy, client: str, server: Server | None = None) -> None:
+        super().__init__(proxy, client, server)
+        self.unauthorized = self.url.replace("guest:guest@", "guest:wrong@")
 
     async def restart(self) -> None:
         """kill -9, and up again on the same data."""
