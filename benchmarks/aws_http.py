@@ -34,7 +34,6 @@ from tests.servers import server
 
 from msgbus.brokers.aws import AwsClient, AwsSettings
 from msgbus.brokers.aws.http import HttpClient
-from msgbus.brokers.aws.pool import PoolOptions
 from msgbus.brokers.aws.signing import Credentials, Template
 from msgbus.clock import SystemClock
 
@@ -157,7 +156,7 @@ async def aiohttp_client(url: str, ca: str | None, encode: Encode = orjson.dumps
 async def protocol_client(url: str, ca: str | None, encode: Encode = orjson.dumps) -> AsyncIterator[Call]:
     """The HTTP layer of msgbus alone, used as barely as aiohttp above."""
     templates: dict[str, Template] = {}
-    client = HttpClient(PoolOptions(), SystemClock(), lambda: context(ca))
+    client = HttpClient(AwsSettings(), SystemClock(), lambda: context(ca))
     pool = client.pool(url)
     host = url.partition("//")[2]
 

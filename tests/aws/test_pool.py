@@ -19,8 +19,9 @@ from msgbus.brokers.aws.failures import (
     ResponseTooLargeError,
 )
 from msgbus.brokers.aws.http import HttpClient
-from msgbus.brokers.aws.pool import Pool, PoolOptions
+from msgbus.brokers.aws.pool import Pool
 from msgbus.brokers.aws.response import Response
+from msgbus.brokers.aws.settings import AwsSettings
 
 SECONDS = 30.0
 
@@ -30,7 +31,7 @@ async def pool_for(
     script: Script, clock: HandClock | None = None, **options: float
 ) -> AsyncIterator[tuple[Pool, FaultyServer]]:
     async with serve(script) as server:
-        pool = Pool("127.0.0.1", server.port, None, PoolOptions(**options), clock or HandClock())  # type: ignore[arg-type]
+        pool = Pool("127.0.0.1", server.port, None, AwsSettings(**options), clock or HandClock())  # type: ignore[arg-type]
         try:
             yield pool, server
         finally:
@@ -258,7 +259,7 @@ async def test_a_cancelled_wait_gives_its_place_to_the_next() -> None:
 async def test_a_failed_connect_gives_its_place_back() -> None:
     async with serve(always(answer())) as server:
         port = server.port
-    pool = Pool("127.0.0.1", port, None, PoolOptions(connections=1), HandClock())
+    pool = Pool("127.0.0.1", port, None, AwsSettings(connections=1), HandClock())
     for _ in range(3):
         with pytest.raises(ConnectError, match=str(port)):
             await pool.request(POST, SECONDS)
@@ -328,7 +329,7 @@ async def test_a_server_that_takes_the_connection_but_not_tls() -> None:
         await peer.gone()
 
     async with serve(script) as server:
-        options = PoolOptions(connect_timeout=0.05)
+        options = AwsSettings(connect_timeout=0.05)
         pool = Pool("127.0.0.1", server.port, ssl.create_default_context(), options, HandClock())
         with pytest.raises(ConnectError, match=r"within 0\.05 s"):
             await pool.request(POST, SECONDS)
@@ -351,7 +352,7 @@ async def test_tls(authority: trustme.CA, server_tls: ssl.SSLContext) -> None:
     async with serve(always(answer(b"x" * 100_000)), server_tls) as server:
         trusting = ssl.create_default_context()
         authority.configure_trust(trusting)
-        client = HttpClient(PoolOptions(), HandClock(), lambda: trusting)
+        client = HttpClient(AwsSettings(), HandClock(), lambda: trusting)
         pool = client.pool(server.url)
         for _ in range(2):
             assert len((await pool.request(POST, SECONDS)).body) == 100_000
@@ -361,14 +362,14 @@ async def test_tls(authority: trustme.CA, server_tls: ssl.SSLContext) -> None:
 
 async def test_tls_of_a_stranger(server_tls: ssl.SSLContext) -> None:
     async with serve(always(answer()), server_tls) as server:
-        client = HttpClient(PoolOptions(), HandClock(), ssl.create_default_context)
+        client = HttpClient(AwsSettings(), HandClock(), ssl.create_default_context)
         with pytest.raises(ConnectError, match="certificate"):
             await client.pool(server.url).request(POST, SECONDS)
         await client.close()
 
 
 async def test_lanes_have_pools_of_their_own() -> None:
-    client = HttpClient(PoolOptions(), HandClock(), ssl.create_default_context)
+    client = HttpClient(AwsSettings(), HandClock(), ssl.create_default_context)
     assert client.pool("http://h/a") is client.pool("http://h/b")
     assert client.pool("http://h") is not client.pool("http://h", "poll")
     assert client.pool("http://h") is not client.pool("http://h:81")

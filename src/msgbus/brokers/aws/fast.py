@@ -9,7 +9,7 @@ from msgbus.brokers.aws.errors import AwsError, error_of_response
 from msgbus.brokers.aws.failures import BadResponseError
 from msgbus.brokers.aws.http import HttpClient
 from msgbus.brokers.aws.operations import Operation
-from msgbus.brokers.aws.pool import Pool, PoolOptions
+from msgbus.brokers.aws.pool import Pool
 from msgbus.brokers.aws.request import RequestWriter
 from msgbus.brokers.aws.session import AwsSession, Endpoint
 from msgbus.brokers.aws.settings import AwsSettings
@@ -43,13 +43,10 @@ class FastPath:
     """Routes, the corrected clock, and the call itself. Raises AwsError, HttpError, BusError, native ones."""
 
     def __init__(self, session: AwsSession, settings: AwsSettings, clock: Clock) -> None:
-        options = PoolOptions(
-            settings.connections, settings.connect_timeout, settings.keep_alive, settings.max_response
-        )
         self._session = session
         self._timeout = settings.timeout
         self._clock = clock
-        self._http = HttpClient(options, clock, session.tls)
+        self._http = HttpClient(settings, clock, session.tls)
         self.routes: dict[str, Route | None] = {}
         self.offset = 0.0  # seconds, of AWS's clock before ours
 

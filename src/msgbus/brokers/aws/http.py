@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Literal
 from urllib.parse import urlsplit
 
-from msgbus.brokers.aws.pool import Pool, PoolOptions
+from msgbus.brokers.aws.pool import Pool
+from msgbus.brokers.aws.settings import AwsSettings
 from msgbus.clock import Clock
 
 Lane = Literal["call", "poll"]
@@ -17,8 +18,8 @@ Lane = Literal["call", "poll"]
 class HttpClient:
     """Pools, made when first asked for. `tls` makes the TLS context, only if an endpoint needs one."""
 
-    def __init__(self, options: PoolOptions, clock: Clock, tls: Callable[[], ssl.SSLContext]) -> None:
-        self._options = options
+    def __init__(self, settings: AwsSettings, clock: Clock, tls: Callable[[], ssl.SSLContext]) -> None:
+        self._settings = settings
         self._clock = clock
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
@@ -38,7 +39,7 @@ class HttpClient:
         if pool is None:
             port = parts.port or (443 if parts.scheme == "https" else 80)
             tls = self._context() if parts.scheme == "https" else None
-            pool = self._pools[key] = Pool(parts.hostname, port, tls, self._options, self._clock)
+            pool = self._pools[key] = Pool(parts.hostname, port, tls, self._settings, self._clock)
         return pool
 
     async def close(self) -> None:

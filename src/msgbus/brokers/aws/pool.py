@@ -5,34 +5,24 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from dataclasses import dataclass
 
 from msgbus.brokers.aws.connection import Connection, connect
 from msgbus.brokers.aws.failures import ConnectionClosedError, PoolBusyError, PoolClosedError
 from msgbus.brokers.aws.response import Response
+from msgbus.brokers.aws.settings import AwsSettings
 from msgbus.clock import Clock
 
 
-@dataclass(frozen=True, slots=True)
-class PoolOptions:
-    """Limits of a pool: connections, seconds, bytes.
+class Pool:
+    """Connections to one host and port, at most `settings.connections` at a time.
 
-    `keep_alive`: an idle connection is not used again after so long, because servers drop idle ones (and a
-    load balancer may do so without a word). `max_response`: one answer's body.
+    An idle one is not used again after `settings.keep_alive` seconds, because servers drop idle ones (and a load
+    balancer may do so without a word).
     """
 
-    connections: int = 32
-    connect_timeout: float = 5.0
-    keep_alive: float = 20.0
-    max_response: int = 32 * 1024 * 1024
-
-
-class Pool:
-    """Connections to one host and port, at most `options.connections` at a time."""
-
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, options: PoolOptions, clock: Clock) -> None:
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, settings: AwsSettings, clock: Clock) -> None:
         self._host, self._port, self._tls = host, port, tls
-        self._options = options
+        self._settings = settings
         self._clock = clock
         self._open: set[Connection] = set()
         self._idle: deque[Connection] = deque()  # right: used last
@@ -74,7 +64,7 @@ class Pool:
 
     def _pop_idle(self) -> Connection | None:
         """The connection that was used last, and too old ones dropped."""
-        oldest = self._clock.now() - self._options.keep_alive
+        oldest = self._clock.now() - self._settings.keep_alive
         while self._idle and self._idle[0].idle_since < oldest:
             self._idle.popleft().close()
             self._taken -= 1
@@ -84,7 +74,7 @@ class Pool:
         """A place in the pool, with the connection of whoever left it, or None: a new one is to be made."""
         if self._closed:
             raise PoolClosedError("the client was closed")
-        if self._taken < self._options.connections:
+        if self._taken < self._settings.connections:
             self._taken += 1
             return None
         waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
@@ -104,11 +94,11 @@ class Pool:
     def _expire(self, waiter: asyncio.Future[Connection | None], timeout: float) -> None:
         if not waiter.done():
             self._waiters.remove(waiter)
-            limit = self._options.connections
+            limit = self._settings.connections
             waiter.set_exception(PoolBusyError(f"all {limit} connections stayed busy for {timeout:g} s"))
 
     async def _connect(self, deadline: float) -> Connection:
-        timeout = min(self._options.connect_timeout, max(0.0, deadline - self._clock.now()))
+        timeout = min(self._settings.connect_timeout, max(0.0, deadline - self._clock.now()))
         connection = await connect(self._host, self._port, self._tls, timeout, self._make)
         if not connection.lost.done():
             self._open.add(connection)
@@ -118,7 +108,7 @@ class Pool:
         return connection
 
     def _make(self) -> Connection:
-        return Connection(self._clock, self._options.max_response, self._on_lost)
+        return Connection(self._clock, self._settings.max_response, self._on_lost)
 
     def _on_lost(self, connection: Connection) -> None:
         self._open.discard(connection)
