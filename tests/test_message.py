@@ -41,6 +41,11 @@ def test_addresses_say_what_they_are() -> None:
     assert str(Source("queue", "work")) == "queue work"
 
 
+def test_where_a_dead_letter_comes_from() -> None:
+    assert SOURCE.origin == "topic/orders/billing"
+    assert Source("queue", "work").origin == "queue/work"
+
+
 def test_deliveries_and_messages_are_themselves_alone() -> None:
     one, other = Delivery(b"", SOURCE, {}), Delivery(b"", SOURCE, {})
     assert one != other

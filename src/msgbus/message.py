@@ -65,6 +65,11 @@ class Source:
         """The address that reaches this source alone."""
         return Address(self.kind, self.name, self.group)
 
+    @property
+    def origin(self) -> str:
+        """As the failure headers of its dead letters name it: `queue/NAME`, `topic/NAME/GROUP`."""
+        return "/".join(part for part in self.address if part)
+
     def __str__(self) -> str:
         return str(self.address)
 

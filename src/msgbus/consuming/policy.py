@@ -100,7 +100,7 @@ class Policy:
             h.ERROR_TYPE: type(error).__name__,
             h.ERROR: _header_text(str(error)),
             h.ATTEMPTS: str(delivery.attempt),
-            h.ORIGIN: _origin(delivery),
+            h.ORIGIN: delivery.source.origin,
         }
         return Settlement(delivery, Act.DEAD, reason=reason, headers=headers, error=error)
 
@@ -166,11 +166,6 @@ class Policy:
     def _history(self, delivery: Delivery, attempt: int) -> dict[str, str]:
         first = delivery.headers.get(h.FIRST_FAILED) or f"{self._time():.3f}"
         return {h.ATTEMPT: str(attempt), h.FIRST_FAILED: first}
-
-
-def _origin(delivery: Delivery) -> str:
-    source = delivery.source
-    return f"{source.kind}/{source.name}" + (f"/{source.group}" if source.group else "")
 
 
 def _header_text(text: str) -> str:

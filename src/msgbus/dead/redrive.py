@@ -32,11 +32,6 @@ class Sender:
     fit: Fit | None
     timeout: float
 
-    @property
-    def origin(self) -> str:
-        """As the failure headers of this subscription's letters name it."""
-        return "/".join(part for part in self.source.address if part)
-
     def copy(self, letter: DeadLetter, lane: str | None) -> Outgoing:
         """The message as it was before it failed, with an id for deduplication windows of its own."""
         headers = {name: value for name, value in letter.headers.items() if name not in _DROPPED}
@@ -144,7 +139,7 @@ class Redrive:
     def _is_wanted(self, letter: DeadLetter) -> bool:
         if self._ids is not None and letter.id not in self._ids:
             return False
-        if letter.origin and letter.origin != self._sender.origin:  # several subscriptions share the queue
+        if letter.origin and letter.origin != self._sender.source.origin:  # several subscriptions share the queue
             return False
         failed_again = (letter.id, letter.hop) in self._sent
         return not failed_again and (letter.first_failed or 0.0) <= self._started

@@ -192,8 +192,7 @@ class Hub:
 
     def bury(self, source: Source, stored: Stored, reason: str, headers: Mapping[str, str] | None = None) -> None:
         """Put a message of `source` into its dead-letter queue, with failure headers."""
-        origin = "/".join(part for part in (source.kind, source.name, source.group) if part)
-        dead = {**stored.headers, h.DEAD_REASON: reason, h.ORIGIN: origin, **(headers or {})}
+        dead = {**stored.headers, h.DEAD_REASON: reason, h.ORIGIN: source.origin, **(headers or {})}
         copy = Outgoing(source.address, stored.out.id, stored.out.body, dead, stored.out.key)
         self.queue(self.dead_source(source)).put(Stored(copy, stored.since, None))
 

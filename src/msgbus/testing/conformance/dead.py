@@ -18,7 +18,6 @@ _BODY = bytes(range(256))
 
 def dead(delivery: Delivery) -> Settlement:
     """DEAD with the headers that the core gives."""
-    source = delivery.source
     headers = {
         h.ATTEMPT: "3",
         h.FIRST_FAILED: "1700000000.000",
@@ -26,7 +25,7 @@ def dead(delivery: Delivery) -> Settlement:
         h.ERROR_TYPE: "ValueError",
         h.ERROR: "the error",
         h.ATTEMPTS: "3",
-        h.ORIGIN: f"{source.kind}/{source.name}" + (f"/{source.group}" if source.group else ""),
+        h.ORIGIN: delivery.source.origin,
     }
     return Settlement(delivery, Act.DEAD, reason="the reason: 100% sure", headers=headers)
 
@@ -58,7 +57,7 @@ class DeadLetterTests(Base):
         assert letter.headers[h.DEAD_REASON] == "the reason: 100% sure"
         assert letter.headers[h.ERROR_TYPE] == "ValueError"
         assert letter.headers[h.ATTEMPTS] == "3"
-        assert letter.headers[h.ORIGIN] == "/".join(part for part in source.address if part)
+        assert letter.headers[h.ORIGIN] == source.origin
 
     @about("dead_letters", "expiry")
     async def test_a_dead_letter_does_not_expire(self, lab: Lab) -> None:
