@@ -145,7 +145,7 @@ class SqliteBroker:
     """The data plane."""
 
     def __init__(self, url: str, *, clock: Clock) -> None:
-        self.options = options_of(url, Options(), {}, {"lease": 0.001, "poll": 0.001})
+        self.options = options_of(url, Options(), {"lease": 0.001, "poll": 0.001})
         self.database = Database(url)
         self.clock = clock
         self.admin = SqliteAdmin(self.database, clock)

@@ -135,12 +135,12 @@ def test_a_broker_imports_the_seam_and_its_own_helpers(name: str) -> None:
 
 
 def _is_shared_helper(name: str) -> bool:
-    """`msgbus.brokers.mailbox` and its like, and what brokers on AWS share: its client, and SQS for dead letters."""
+    """`msgbus.brokers.mailbox` and its like, what brokers that push share, and those on AWS: SQS for dead letters."""
     parts = name.split(".")
     return (
         parts[:2] == ["msgbus", "brokers"]
         and len(parts) > 2
-        and parts[2] in {"mailbox", "splitting", "urls", "wakeup", "watermark", "writes", "aws", "sqs"}
+        and parts[2] in {"mailbox", "splitting", "urls", "wakeup", "watermark", "mq", "aws", "sqs"}
     )
 
 

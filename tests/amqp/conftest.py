@@ -14,9 +14,9 @@ from tests.slowness import slowness
 from msgbus import headers as h
 from msgbus.broker import Part, QueueSpec
 from msgbus.brokers.amqp import AmqpBroker
-from msgbus.brokers.amqp.receiver import AmqpReceiver
 from msgbus.brokers.amqp.wire import Arrived
 from msgbus.brokers.mailbox import ReplyInbox
+from msgbus.brokers.mq.receiver import PushReceiver
 from msgbus.clock import SystemClock
 from msgbus.errors import BusError
 from msgbus.message import Address, Delivery, Outgoing, Receipt, Source
@@ -75,7 +75,7 @@ def wrong(results: Sequence[Receipt | BusError | None]) -> list[BusError]:
     return [result for result in results if isinstance(result, BusError)]
 
 
-async def take(receiver: AmqpReceiver | ReplyInbox[Arrived], count: int = 1) -> list[Delivery]:
+async def take(receiver: PushReceiver[Arrived, Arrived] | ReplyInbox[Arrived], count: int = 1) -> list[Delivery]:
     """Exactly `count` messages, unsettled."""
     got: list[Delivery] = []
     end = time.monotonic() + 20.0 * slowness()

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tests.amqp.streams import CALM
 
 from msgbus.brokers.amqp.acks import AckWindow
-from msgbus.brokers.amqp.confirms import Batch, Confirms
-from msgbus.brokers.amqp.wire import Fate, Outcome, Publication
+from msgbus.brokers.amqp.confirms import Confirms
+from msgbus.brokers.amqp.wire import Publication, Unrouted
+from msgbus.brokers.mq.outcomes import Outcomes
 from msgbus.errors import BusError, Disconnected, Throttled
 
 
@@ -36,21 +37,22 @@ class Server:
 @given(st.data(), st.integers(1, 40))
 @CALM
 def test_every_tag_is_acknowledged_once_and_none_that_is_not_settled(data: st.DataObject, count: int) -> None:
-    server, window, settled = Server(count), AckWindow(), set[int]()
+    server, window, settled, gathered = Server(count), AckWindow(), set[int](), list[int]()
     for tag in data.draw(st.permutations(range(1, count + 1))):
         if data.draw(st.integers(0, 9)) == 0:
             server.requeue(tag)
-            window.told(tag)
+            window.told([tag])
         else:
-            window.done(tag)
+            gathered.append(tag)
         settled.add(tag)
         if data.draw(st.booleans()):
-            server.ack(window.flush())
+            server.ack(window.done(gathered))
+            gathered.clear()
             assert server.out.isdisjoint(settled)
             assert server.out == set(range(1, count + 1)) - settled
-    server.ack(window.flush())
+    server.ack(window.done(gathered))
     assert server.out == set()
-    assert window.flush() == []
+    assert window.done([]) == []
 
 
 @given(st.lists(st.integers(1, 50), max_size=8))
@@ -58,10 +60,8 @@ def test_every_tag_is_acknowledged_once_and_none_that_is_not_settled(data: st.Da
 def test_in_order_one_frame_is_enough_for_all(sizes: list[int]) -> None:
     server, window, tag = Server(sum(sizes)), AckWindow(), 0
     for size in sizes:
-        for _ in range(size):
-            tag += 1
-            window.done(tag)
-        server.ack(window.flush())
+        server.ack(window.done(range(tag + 1, tag + size + 1)))
+        tag += size
     assert server.out == set()
     assert server.told == len(sizes)
 
@@ -69,11 +69,9 @@ def test_in_order_one_frame_is_enough_for_all(sizes: list[int]) -> None:
 def test_a_slow_handler_holds_nobody_up() -> None:
     server, window = Server(1000), AckWindow()
     for tag in range(2, 1001):
-        window.done(tag)
-        server.ack(window.flush())
+        server.ack(window.done([tag]))
     assert server.out == {1}
-    window.done(1)
-    server.ack(window.flush())
+    server.ack(window.done([1]))
     assert server.out == set()
 
 
@@ -85,20 +83,20 @@ def publication(number: int, *, mandatory: bool = True) -> Publication:
     return Publication("e", "k", {"ce-id": str(number)}, b"", 0, mandatory=mandatory)
 
 
-def entered(confirms: Confirms, sizes: list[int]) -> list[Batch]:
+def entered(confirms: Confirms, sizes: list[int]) -> list[Outcomes[Publication]]:
     """Batches whose publications all went out."""
     loop = asyncio.get_running_loop()
-    batches = [Batch([publication(n) for n in range(size)], loop) for size in sizes]
+    batches = [Outcomes([publication(n) for n in range(size)], loop) for size in sizes]
     for batch in batches:
-        for place in range(len(batch.publications)):
+        for place in range(len(batch.sent)):
             confirms.add(batch, place)
     return batches
 
 
-def outcomes(batches: list[Batch]) -> list[Outcome]:
+def outcomes(batches: list[Outcomes[Publication]]) -> list[BusError | None]:
     """Of all, in the order of publishing; each must have one."""
     assert all(batch.done.done() for batch in batches)
-    return [outcome for batch in batches for outcome in batch.outcomes]
+    return [outcome for batch in batches for outcome in batch.results]
 
 
 @given(st.data(), st.lists(st.integers(1, 10), min_size=1, max_size=6))
@@ -118,8 +116,8 @@ def test_each_publication_gets_its_own_confirm(data: st.DataObject, sizes: list[
             pending -= covered
             confirms.confirm(tag, multiple=multiple, ok=ok)
         got = outcomes(batches)
-        assert [outcome is Fate.TAKEN for outcome in got] == [expected[tag] for tag in range(1, count + 1)]
-        assert all(outcome is Fate.TAKEN or isinstance(outcome, Throttled) for outcome in got)
+        assert [outcome is None for outcome in got] == [expected[tag] for tag in range(1, count + 1)]
+        assert all(outcome is None or isinstance(outcome, Throttled) for outcome in got)
         assert confirms.pending == {}
 
     asyncio.run(run())
@@ -138,7 +136,7 @@ def test_what_came_back_is_unrouted_and_nothing_else(back: set[int]) -> None:
         for number in sorted(back):  # the server returns in the order of publishing, before it confirms
             confirms.returned("e", "k", partial(_is, str(number)))
         confirms.confirm(20, multiple=True, ok=True)
-        assert {n for n, outcome in enumerate(batch.outcomes) if outcome is Fate.UNROUTED} == back
+        assert {n for n, outcome in enumerate(batch.results) if isinstance(outcome, Unrouted)} == back
 
     asyncio.run(run())
 
@@ -150,6 +148,6 @@ async def test_a_dead_channel_fails_what_is_not_confirmed_and_that_alone() -> No
     confirms.confirm(4, multiple=False, ok=True)
     error: BusError = Disconnected("gone")
     confirms.fail(lambda _: error)
-    assert outcomes(batches) == [error, Fate.TAKEN, error, Fate.TAKEN, error]
+    assert outcomes(batches) == [error, None, error, None, error]
     confirms.confirm(5, multiple=True, ok=True)  # a confirm that was under way changes nothing
-    assert outcomes(batches) == [error, Fate.TAKEN, error, Fate.TAKEN, error]
+    assert outcomes(batches) == [error, None, error, None, error]

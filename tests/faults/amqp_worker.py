@@ -71,7 +71,7 @@ def bus_of(work: Work) -> Bus:
             await asyncio.sleep(work.pause)
         if item.sabotage and item.n not in sabotaged:
             sabotaged.add(item.n)
-            message.raw.owner._channel.ack([(1 << 40, False)])  # 406: the server closes the channel
+            message.raw.owner._subscription._channel.ack([(1 << 40, False)])  # 406: the server closes the channel
         if item.poison or message.attempt <= item.flaky:
             say("fail", message)
             raise ValueError("poison" if item.poison else "flaky")

@@ -200,6 +200,7 @@ async def test_version_1_0_refuses_a_header_that_it_cannot_write(activemq: Handl
         ("stomp://h/?heartbeat=-1", "and more"),
         ("stomp://h/?client=stomp.py&version=1.1", "speaks 1.2 here"),
         ("stomp://h:port/", "no host:port"),
+        ("stomp+ssl://h/?key=/nowhere.pem", "needs cert="),
     ],
 )
 def test_settings_that_cannot_work(url: str, what: str) -> None:
@@ -208,7 +209,6 @@ def test_settings_that_cannot_work(url: str, what: str) -> None:
 
 
 async def test_certificates_that_cannot_be_read() -> None:
-    for options, what in (("ca=/nowhere.pem", "can't read"), ("key=/nowhere.pem", "needs cert=")):
-        broker = StompBroker(f"stomp+ssl://localhost:1/?{options}", clock=SystemClock())
-        with pytest.raises(ConfigError, match=what):
-            await broker.connect()
+    broker = StompBroker("stomp+ssl://localhost:1/?ca=/nowhere.pem", clock=SystemClock())
+    with pytest.raises(ConfigError, match="can't read"):
+        await broker.connect()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar, get_args, get_type_hints
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from msgbus.errors import ConfigError
@@ -27,14 +27,17 @@ def account_of(url: str, default: tuple[str, str]) -> tuple[str, str]:
     return (unquote(user), unquote(password)) if account else default
 
 
-def options_of(url: str, defaults: T, choices: Mapping[str, Sequence[str]], least: Mapping[str, float]) -> T:
-    """The dataclass `defaults` with what follows the `?`, each of its default's type. Raises ConfigError."""
+def options_of(url: str, defaults: T, least: Mapping[str, float]) -> T:
+    """The dataclass `defaults` with what follows the `?`, each of its default's type, or one of its Literal's values.
+
+    `least`: the smallest value of each number. Raises ConfigError.
+    """
     parts = urlsplit(url)
-    known = {field.name for field in fields(defaults)}  # type: ignore[arg-type]
+    known = get_type_hints(type(defaults))
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
         if name not in known:
             raise ConfigError(f"{parts.scheme}: no option {name!r}; there are {', '.join(sorted(known))}")
-        value = _value(f"{parts.scheme}: {name}={text!r}", text, getattr(defaults, name), choices.get(name, ()))
+        value = _value(f"{parts.scheme}: {name}={text!r}", text, getattr(defaults, name), get_args(known[name]))
         if name in least and not value >= least[name]:
             raise ConfigError(f"{parts.scheme}: {name}={text!r}, allowed are {least[name]} and more")
         defaults = replace(defaults, **{name: value})  # type: ignore[type-var]
@@ -43,8 +46,6 @@ def options_of(url: str, defaults: T, choices: Mapping[str, Sequence[str]], leas
 
 def tls_context(where: str, ca: str, cert: str, key: str) -> ssl.SSLContext:
     """The server's certificate and name are always checked; `ca`, `cert` and `key` are PEM files or ""."""
-    if key and not cert:
-        raise ConfigError(f"{where}: key= needs cert=")
     try:
         context = ssl.create_default_context(cafile=ca or None)
         if cert:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class AckWindow:
     """The delivery tags of one channel.
@@ -13,22 +15,15 @@ class AckWindow:
 
     def __init__(self) -> None:
         self._low = 1  # all below it are settled, and the server knows
-        self._done: set[int] = set()  # settled, the server does not know yet
         self._told: set[int] = set()  # at or above `_low`, and the server knows
 
-    def done(self, tag: int) -> None:
-        """It may be acknowledged."""
-        self._done.add(tag)
+    def told(self, tags: Iterable[int]) -> None:
+        """They were given back singly."""
+        self._told.update(tags)
 
-    def told(self, tag: int) -> None:
-        """It was given back singly."""
-        self._told.add(tag)
-
-    def flush(self) -> list[tuple[int, bool]]:
-        """What to acknowledge now: (tag, multiple)."""
-        done, told = self._done, self._told
-        if not done:
-            return []
+    def done(self, tags: Iterable[int]) -> list[tuple[int, bool]]:
+        """They are settled; what to acknowledge for it: (tag, multiple)."""
+        done, told = set(tags), self._told
         at, last, count = self._low, 0, 0
         while True:
             if at in done:
@@ -44,5 +39,4 @@ class AckWindow:
         if done:
             acks += [(tag, False) for tag in sorted(done)]
             told |= done
-            done.clear()
         return acks

@@ -9,12 +9,14 @@ from pamqp.commands import Queue
 
 from msgbus.broker import Backlog, Binding, Difference, Mode, Part, QueueSpec, TopicSpec
 from msgbus.brokers.amqp import declare
-from msgbus.brokers.amqp.names import binding_keys, dead_of, queue_of
+from msgbus.brokers.amqp.errors import NOT_FOUND, has_code
+from msgbus.brokers.amqp.names import binding_keys
 from msgbus.brokers.amqp.queues import arguments_of, dead_arguments
 from msgbus.brokers.amqp.settings import Options
-from msgbus.brokers.amqp.topology import Exchanges, ask, is_missing
+from msgbus.brokers.amqp.topology import Exchanges, ask
 from msgbus.brokers.amqp.wire import Wire
 from msgbus.brokers.amqp.wires import Wires
+from msgbus.brokers.mq.rabbitmq import dead_of, queue_of
 from msgbus.errors import BusError, Refused
 from msgbus.message import Source, Start
 
@@ -74,7 +76,7 @@ class AmqpAdmin:
         try:
             found = await ask(await self._wires.consuming(), Queue.Declare(queue=queue_of(source), passive=True))
         except BusError as error:
-            if is_missing(error):
+            if has_code(error, NOT_FOUND):
                 return None
             raise
         return Backlog(cast(Queue.DeclareOk, found).message_count or 0)

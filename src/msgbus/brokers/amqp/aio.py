@@ -23,8 +23,9 @@ from aiormq.exceptions import (
 from yarl import URL
 
 from msgbus.brokers.amqp.aio_channel import AioChannel, gone, unhurt
-from msgbus.brokers.amqp.errors import ACCESS_REFUSED, caused, connection_end
+from msgbus.brokers.amqp.errors import ACCESS_REFUSED, connection_end
 from msgbus.brokers.amqp.settings import Target
+from msgbus.brokers.mq.errors import caused, connecting, not_opened
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Disconnected, Refused, Unavailable
 
@@ -55,16 +56,14 @@ class AioWire:
 
     async def open(self) -> None:
         """Connect, say who we are, agree on sizes."""
-        options, place = self._target.options, f"{self._host[0]}:{self._host[1]}"
-        try:
-            async with asyncio.timeout(options.timeout):
-                self._connection = aiormq.Connection(_url(self._target, self._host), context=self._target.context())
+        target = self._target
+        async with connecting(self._host, target.options.timeout):
+            try:
+                self._connection = aiormq.Connection(_url(target, self._host), context=target.context())
                 await unhurt(self._connection.connect())
-        except TimeoutError as error:
-            raise Disconnected(f"{place} did not answer in {options.timeout:g} s") from error
-        except (AMQPError, OSError) as error:
-            cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error  # aiormq hides it
-            raise _opening_error(self._target, place, cause) from error
+            except (AMQPError, OSError) as error:
+                cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error  # aiormq hides it
+                raise _opening_error(target, f"{self._host[0]}:{self._host[1]}", cause) from error
         self._closed = None
         self._connection.closing.add_done_callback(self._ended)
 
@@ -126,10 +125,8 @@ def _url(target: Target, host: tuple[str, int]) -> URL:
 
 def _opening_error(target: Target, place: str, error: Exception) -> BusError:
     """aiormq reads no more of a refused Connection.Open than that it is a Connection.Close: that is the vhost."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return Refused(f"{place}: its certificate is not trusted: {error.verify_message}")
     if isinstance(error, ssl.SSLError):
-        return Refused(f"{place}: no TLS connection: {error.reason or error}")
+        return not_opened(place, error)
     if isinstance(error, ProbableAuthenticationError | AuthenticationError):
         return caused(connection_end(ACCESS_REFUSED, str(error), opening=True), error)
     if isinstance(error, InvalidFrameError) and "Connection.Close" in str(error):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar, cast
 
@@ -24,11 +25,12 @@ from aiormq.exceptions import (
 from pamqp.base import Frame
 from pamqp.commands import Basic
 
-from msgbus.brokers.amqp.errors import ServerSaid, blame, caused, receiver_end, refusal, rejected
+from msgbus.brokers.amqp.errors import blame, receiver_end, refusal, rejected
 from msgbus.brokers.amqp.properties import from_pamqp, to_pamqp
-from msgbus.brokers.amqp.settings import PATIENCE
-from msgbus.brokers.amqp.wire import Arrived, Fate, Outcome, Publication
+from msgbus.brokers.amqp.wire import Arrived, Publication, Unrouted
 from msgbus.brokers.mailbox import Mailbox
+from msgbus.brokers.mq.errors import ServerSaid, caused
+from msgbus.brokers.mq.target import PATIENCE
 from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused, Unavailable
 
 _CODES: dict[type[BaseException], int] = {
@@ -57,17 +59,16 @@ async def unhurt(work: Awaitable[T]) -> T:
 
 def gone(error: BaseException | None) -> BusError:
     """The connection's end."""
-    lost = Disconnected(f"the connection is lost: {error!r}")
-    return caused(lost, error) if error is not None else lost
+    return caused(Disconnected(f"the connection is lost: {error!r}"), error)
 
 
 def spoken(error: BaseException | None) -> ServerSaid | None:
     """What the server said when it closed the channel."""
     code = _CODES.get(type(error)) if error is not None else None
     if code is not None:
-        return ServerSaid(code, str(error))
+        return ServerSaid(str(error), code)
     if isinstance(error, ChannelClosed) and error.args and isinstance(error.args[0], int):
-        return ServerSaid(error.args[0], str(error.args[-1]))
+        return ServerSaid(str(error.args[-1]), error.args[0])
     return None
 
 
@@ -95,7 +96,7 @@ class AioChannel:
 
     # -- publishing
 
-    async def publish(self, batch: Sequence[Publication]) -> Sequence[Outcome]:
+    async def publish(self, batch: Sequence[Publication]) -> Sequence[BusError | None]:
         """A task a message: aiormq has nothing that sends many."""
         if self.closed is not None:
             raise Disconnected(f"not sent: {self._closed}") from self._closed
@@ -108,7 +109,7 @@ class AioChannel:
             for task in tasks:
                 task.cancel()
 
-    async def _publish_one(self, publication: Publication) -> Outcome:
+    async def _publish_one(self, publication: Publication) -> BusError | None:
         try:
             properties = to_pamqp(publication)
             self._check_size(publication)
@@ -116,23 +117,26 @@ class AioChannel:
             return Refused(f"it does not fit into AMQP: {error}")
         try:
             await unhurt(self._connection.ready())
-            await unhurt(
-                self._raw.basic_publish(
-                    publication.body,
-                    exchange=publication.exchange,
-                    routing_key=publication.routing_key,
-                    properties=properties,
-                    mandatory=publication.mandatory,
-                    wait=len(publication.body) > 4096,
-                )
-            )
+            await self._publish(publication, properties)
         except PublishError:
-            return Fate.UNROUTED
+            return Unrouted(f"{publication.routing_key}: no queue took it")
         except DeliveryError:
             return rejected(publication)
         except _ERRORS as error:
             return self._unsent(publication, error)
-        return Fate.TAKEN
+        return None
+
+    async def _publish(self, publication: Publication, properties: Basic.Properties) -> None:
+        await unhurt(
+            self._raw.basic_publish(
+                publication.body,
+                exchange=publication.exchange,
+                routing_key=publication.routing_key,
+                properties=properties,
+                mandatory=publication.mandatory,
+                wait=len(publication.body) > 4096,
+            )
+        )
 
     def _unsent(self, publication: Publication, error: Exception) -> BusError:
         said = spoken(error) or self._said
@@ -149,21 +153,11 @@ class AioChannel:
     async def bounce(self, publication: Publication) -> Arrived:
         """Publish what no queue takes; as the server gives it back."""
         try:
-            await unhurt(
-                self._raw.basic_publish(
-                    publication.body,
-                    exchange=publication.exchange,
-                    routing_key=publication.routing_key,
-                    properties=to_pamqp(publication),
-                    mandatory=True,
-                )
-            )
+            with self._translating("a message"):
+                await self._publish(publication, to_pamqp(publication))
         except PublishError as error:
             if error.message is not None:
                 return _arrived(error.message)
-        except _ERRORS as error:
-            translated = self._translated(error)
-            raise translated from translated.__cause__
         raise Unavailable("the server took a message that no queue was there for")
 
     # -- consuming
@@ -181,15 +175,10 @@ class AioChannel:
             mailbox.end(ReceiverClosed("the server cancelled the consumer: its queue is gone or has moved"))
 
         self._raw.on_consumer_cancel_callbacks.add(on_cancel)
-        try:
+        with self._translating("Basic.Consume"):
             if prefetch:
                 await unhurt(self._raw.basic_qos(prefetch_count=min(prefetch, 65_535)))
             answer = await unhurt(self._raw.basic_consume(queue, on_message, no_ack=not prefetch, timeout=PATIENCE))
-        except TimeoutError as error:
-            raise Unavailable(f"{queue}: the server did not answer in {PATIENCE:g} s") from error
-        except _ERRORS as error:
-            translated = self._translated(error)
-            raise translated from translated.__cause__
         return answer.consumer_tag or ""
 
     async def cancel(self, consumer: str) -> None:
@@ -228,14 +217,21 @@ class AioChannel:
         """Call a synchronous method; its answer."""
         if self.closed is not None:
             raise self._closed or Disconnected("closed")
+        with self._translating(method.name):
+            return cast(Frame, await unhurt(self._raw.rpc(method, timeout=PATIENCE)))
+
+    @contextmanager
+    def _translating(self, what: str) -> Iterator[None]:
+        """Raise what aiormq says as an error of msgbus. PublishError is for the caller."""
         try:
-            answer = await unhurt(self._raw.rpc(method, timeout=PATIENCE))
+            yield
         except TimeoutError as error:
-            raise Unavailable(f"the server did not answer {method.name} in {PATIENCE:g} s") from error
+            raise Unavailable(f"the server did not answer {what} in {PATIENCE:g} s") from error
+        except PublishError:
+            raise
         except _ERRORS as error:
             translated = self._translated(error)
             raise translated from translated.__cause__
-        return cast(Frame, answer)
 
     def _translated(self, error: Exception) -> BusError:
         said = spoken(error) or self._said

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
 
 from msgbus import headers as h
 from msgbus.broker import Capabilities, Status
 from msgbus.brokers.amqp import inbox
 from msgbus.brokers.amqp.admin import AmqpAdmin
+from msgbus.brokers.amqp.consumer import Consumer
 from msgbus.brokers.amqp.copies import Copies
-from msgbus.brokers.amqp.names import LATEST, LONGEST, queue_of, routing_key
-from msgbus.brokers.amqp.receiver import AmqpReceiver
+from msgbus.brokers.amqp.names import LATEST, LONGEST, routing_key
 from msgbus.brokers.amqp.settings import parse
 from msgbus.brokers.amqp.topology import Exchanges
-from msgbus.brokers.amqp.wire import Arrived, Channel, Fate, Outcome, Publication
+from msgbus.brokers.amqp.wire import Arrived, Channel, Publication, Unrouted
 from msgbus.brokers.amqp.wires import Wires
 from msgbus.brokers.mailbox import Mailbox, ReplyInbox
+from msgbus.brokers.mq.capabilities import common
+from msgbus.brokers.mq.rabbitmq import queue_of
+from msgbus.brokers.mq.receiver import PushReceiver
+from msgbus.brokers.mq.sending import send, too_large
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused
-from msgbus.message import Outgoing, Receipt, Source
-
-_BATCH = 1000
-_TAKEN, _UNROUTED = Fate.TAKEN, Fate.UNROUTED
+from msgbus.message import Address, Outgoing, Receipt, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,26 +61,13 @@ class AmqpBroker:
     def capabilities(self, source: Source | None = None) -> Capabilities:
         """An ordered source can't be retried by the server: a copy would come after its followers."""
         ordered = source is not None and source.ordered
-        return Capabilities(
-            send_batch=_BATCH,
-            send_slots=4,
-            send_order="connection",
-            message_bytes=self._options.max_bytes,
-            binary=True,
-            expiry=True,
-            receive_batch=_BATCH,
+        return replace(
+            common(self._options.max_bytes),
             order="source",
             lease_max=self._options.consumer_timeout,
             counts_deliveries=self._copies.counts_deliveries,
-            settle_batch=_BATCH,
-            settle_slots=4,
-            settle_linger=0.002,
             retry_delay=None if ordered else LONGEST,
             retry_resolution=0.0 if ordered else LATEST,
-            dead_letters=True,
-            fanout=True,
-            queues=True,
-            reply=True,
         )
 
     def status(self) -> Status:
@@ -92,20 +79,16 @@ class AmqpBroker:
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
         """Publish all, then wait for their confirms."""
         channel = await self._channel()
-        results: list[Receipt | BusError | None] = [None] * len(batch)
-        publications: list[Publication] = []
-        places: list[int] = []
-        now = self._clock.time()
-        for place, out in enumerate(batch):
-            refused = await self._refusal(out)
-            if refused is not None:
-                results[place] = refused
-                continue
-            places.append(place)
-            publications.append(self._publication(out, now))
-        for place, outcome in zip(places, await channel.publish(publications), strict=True):
-            results[place] = self._receipt(batch[place], outcome)
-        return cast(list[Receipt | BusError], results)
+        most, unknown = self._options.max_bytes, self._unknown(batch)
+        absent = await self._exchanges.absent(unknown) if unknown else {}
+
+        def refusal(out: Outgoing) -> BusError | None:
+            """What the server would answer by closing the channel, under the other entries too."""
+            if len(out.body) > most:
+                return too_large(out, most)
+            return absent.get(out.address.name) if absent and _is_topic(out.address) else None
+
+        return await send(batch, refusal, self._publication, channel.publish, self._failed, self._clock.time())
 
     async def _channel(self) -> Channel:
         try:
@@ -113,16 +96,14 @@ class AmqpBroker:
         except ReceiverClosed as error:
             raise Disconnected(f"the channel was closed as it was opened: {error}") from error
 
-    async def _refusal(self, out: Outgoing) -> BusError | None:
-        """What the server would answer by closing the channel, under the other entries too."""
-        if len(out.body) > self._options.max_bytes:
-            return Refused(
-                f"{out.address}: the body has {len(out.body):,} bytes, allowed are {self._options.max_bytes:,}"
-            )
-        kind, name, group = out.address
-        if kind == "topic" and not group and name not in self._exchanges.known:
-            return await self._exchanges.missing(name)
-        return None
+    def _unknown(self, batch: Sequence[Outgoing]) -> set[str]:
+        """Topics of which nobody knows yet whether they are there."""
+        known = self._exchanges.known
+        return {
+            out.address.name
+            for out in batch
+            if out.address.kind == "topic" and not out.address.group and out.address.name not in known
+        }
 
     def _publication(self, out: Outgoing, now: float) -> Publication:
         kind, name, group = out.address
@@ -141,42 +122,55 @@ class AmqpBroker:
             publication.priority = out.native.priority
         return publication
 
-    def _receipt(self, out: Outgoing, outcome: Outcome) -> Receipt | BusError:
-        if outcome is _TAKEN:
-            return Receipt(out.id)
-        if outcome is not _UNROUTED:
-            if isinstance(outcome, Refused):
+    def _failed(self, out: Outgoing, error: BusError) -> Receipt | BusError:
+        if not isinstance(error, Unrouted):
+            if isinstance(error, Refused):
                 self._exchanges.known.discard(out.address.name)
-            return cast(BusError, outcome)
-        if out.address.kind == "topic" and not out.address.group:
-            return (
-                Refused(f"{out.address}: nobody subscribes to it") if out.mandatory else Receipt(out.id, unrouted=True)
-            )
-        return Refused(f"{out.address} is not there")
+            return error
+        if not _is_topic(out.address):
+            return Refused(f"{out.address} is not there")
+        return Refused(f"{out.address}: nobody subscribes to it") if out.mandatory else Receipt(out.id, unrouted=True)
 
     # -- receiving
 
     @asynccontextmanager
-    async def receiver(self, source: Source, *, prefetch: int) -> AsyncIterator[AmqpReceiver | ReplyInbox[Arrived]]:
+    async def receiver(
+        self, source: Source, *, prefetch: int
+    ) -> AsyncIterator[PushReceiver[Arrived, Arrived] | ReplyInbox[Arrived]]:
         """A consumer on a channel of its own."""
         mailbox: Mailbox[Arrived] = Mailbox(self._clock)
-        receiver: AmqpReceiver | ReplyInbox[Arrived]
-        if source.kind == "reply":
-            receiver = await inbox.open_inbox(self._wires, source, mailbox)
-        else:
-            receiver = await self._consumer(source, mailbox, prefetch)
+        receiver = await (
+            inbox.open_inbox(self._wires, source, mailbox)
+            if source.kind == "reply"
+            else self._consumer(source, mailbox, prefetch)
+        )
         try:
             yield receiver
         finally:
             await receiver.close()
 
-    async def _consumer(self, source: Source, mailbox: Mailbox[Arrived], prefetch: int) -> AmqpReceiver:
+    async def _consumer(
+        self, source: Source, mailbox: Mailbox[Arrived], prefetch: int
+    ) -> PushReceiver[Arrived, Arrived]:
         wire = await self._wires.consuming()
         channel = await wire.channel()
-        receiver = AmqpReceiver(source, channel, mailbox, self._copies)
         try:
-            receiver.consumer = await channel.consume(queue_of(source), mailbox, prefetch)
+            tag = await channel.consume(queue_of(source), mailbox, prefetch)
         except BaseException:
             channel.abandon()
             raise
-        return receiver
+        consumer = Consumer(source, channel, tag, self._copies)
+        return PushReceiver(
+            source,
+            mailbox,
+            consumer,
+            consumer.read,
+            self._copies,
+            counts=self._copies.counts_deliveries,
+            gives_back=True,
+            time=self._clock.time,
+        )
+
+
+def _is_topic(address: Address) -> bool:
+    return address.kind == "topic" and not address.group

@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from msgbus.brokers.amqp.errors import rejected
-from msgbus.brokers.amqp.wire import Fate, Outcome, Publication
+from msgbus.brokers.amqp.wire import Publication, Unrouted
+from msgbus.brokers.mq.outcomes import Outcomes, Pending, fail
 from msgbus.errors import BusError
-
-_TAKEN, _UNROUTED = Fate.TAKEN, Fate.UNROUTED
-
-
-class Batch:
-    """The publications of one `publish`; `done` is set when each has its outcome."""
-
-    __slots__ = ("done", "left", "outcomes", "publications")
-
-    def __init__(self, publications: Sequence[Publication], loop: asyncio.AbstractEventLoop) -> None:
-        self.publications = publications
-        self.outcomes: list[Outcome] = [_TAKEN] * len(publications)
-        self.left = len(publications)
-        self.done: asyncio.Future[None] = loop.create_future()
-
-    def settle(self, place: int, outcome: Outcome) -> None:
-        """The outcome of one; one that was returned before its confirm stays unrouted."""
-        if outcome is not _TAKEN:
-            self.outcomes[place] = outcome
-        self.left -= 1
-        if not self.left and not self.done.done():
-            self.done.set_result(None)
 
 
 class Confirms:
@@ -37,11 +15,11 @@ class Confirms:
 
     def __init__(self) -> None:
         self.last = 0
-        self.pending: dict[int, tuple[Batch, int]] = {}
+        self.pending: dict[int, Pending[Publication]] = {}
         self._low = 1  # nothing below it is pending
         self._looked = 0  # returns come in the order of publishing: none is to be looked for up to here
 
-    def add(self, batch: Batch, place: int) -> None:
+    def add(self, batch: Outcomes[Publication], place: int) -> None:
         """The next one that goes out."""
         self.last += 1
         self.pending[self.last] = (batch, place)
@@ -53,7 +31,7 @@ class Confirms:
             entry = pop(each, None)
             if entry is not None:
                 batch, place = entry
-                batch.settle(place, _TAKEN if ok else rejected(batch.publications[place]))
+                batch.settle(place, None if ok else rejected(batch.sent[place]))
         if multiple:
             self._low = max(self._low, tag + 1)
 
@@ -64,15 +42,14 @@ class Confirms:
             if entry is None:
                 continue
             batch, place = entry
-            publication = batch.publications[place]
+            publication = batch.sent[place]
             is_there = publication.exchange == exchange and publication.routing_key == routing_key
             if is_there and publication.mandatory and matches(publication):
-                batch.outcomes[place] = _UNROUTED
+                batch.results[place] = Unrouted(f"{routing_key}: no queue took it")
                 self._looked = tag
                 return
 
     def fail(self, error: Callable[[Publication], BusError]) -> None:
         """The channel is gone: `error(publication)` is the outcome of each that is not confirmed."""
         pending, self.pending = self.pending, {}
-        for batch, place in pending.values():
-            batch.settle(place, error(batch.publications[place]))
+        fail(pending.values(), error)

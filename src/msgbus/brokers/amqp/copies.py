@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from pamqp.commands import Queue
 
-from msgbus.brokers.amqp.errors import NOT_FOUND, said
-from msgbus.brokers.amqp.names import DUE, LONGEST, dead_of, delay_of, queue_of, rung
-from msgbus.brokers.amqp.properties import without_brokers_own
+from msgbus.brokers.amqp.names import DUE, LONGEST, delay_of, rung
 from msgbus.brokers.amqp.queues import Arguments, delay_arguments
-from msgbus.brokers.amqp.wire import Arrived, Fate, Outcome, Publication
+from msgbus.brokers.amqp.topology import ask, is_missing
+from msgbus.brokers.amqp.wire import Arrived, Publication, Unrouted
 from msgbus.brokers.amqp.wires import Wires
+from msgbus.brokers.mq.errors import passing
+from msgbus.brokers.mq.rabbitmq import dead_of, queue_of, without_servers_own
 from msgbus.clock import Clock
-from msgbus.errors import BusError, Disconnected, Refused, Unavailable
+from msgbus.errors import BusError, Refused, Unavailable
 from msgbus.message import Act, Settlement, Source
+
+_Wanted = tuple[Arrived, Mapping[str, str], float | None]
+"""What to copy, the headers that its copy has more, and the Unix time at which it is wanted back; None: it is dead."""
 
 
 class Copies:
@@ -31,11 +34,15 @@ class Copies:
     async def send(self, source: Source, settlements: Sequence[Settlement]) -> list[BusError | None]:
         """None for each that is confirmed, else its error. Raises nothing but a cancellation."""
         now = self.time()
-        return await self._send(queue_of(source), [_copy(each, now) for each in settlements], now)
+        wanted = [
+            (each.delivery.token, each.headers or {}, None if each.act is Act.DEAD else now + each.delay)
+            for each in settlements
+        ]
+        return await self._send(queue_of(source), wanted, now)
 
     async def send_on(self, source: Source, early: Sequence[Arrived]) -> list[BusError | None]:
         """The same for what came before its time: it waits again, for the rest."""
-        return await self._send(queue_of(source), [_again(each) for each in early], self.time())
+        return await self._send(queue_of(source), [(each, {}, _time(each.headers[DUE])) for each in early], self.time())
 
     def is_early(self, arrived: Arrived) -> bool:
         """Whether it must wait again. What need not has lost the header that says so."""
@@ -45,26 +52,27 @@ class Copies:
         del arrived.headers[DUE]
         return False
 
-    async def _send(self, queue: str, copies: Sequence[_Copy], now: float) -> list[BusError | None]:
+    async def _send(self, queue: str, wanted: Sequence[_Wanted], now: float) -> list[BusError | None]:
         try:
-            publications = [await self._publication(queue, copy, now) for copy in copies]
-            outcomes = await (await self._wires.publisher()).publish(publications)
+            copies = [await self._copy(queue, *each, now) for each in wanted]
+            outcomes = await (await self._wires.publisher()).publish(copies)
         except BusError as error:
-            known = error if isinstance(error, Disconnected | Unavailable) else Unavailable(str(error))
-            return [known] * len(copies)
-        return [self._result(*each) for each in zip(publications, outcomes, strict=True)]
+            return [passing(error)] * len(wanted)
+        return [self._result(*each) for each in zip(copies, outcomes, strict=True)]
 
-    async def _publication(self, queue: str, copy: _Copy, now: float) -> Publication:
-        if copy.due is None:
-            place = dead_of(queue)
-        else:
-            milliseconds = rung(copy.due - now)
-            if milliseconds < round((copy.due - now) * 1000):
-                copy.headers[DUE] = f"{copy.due:.3f}"
+    async def _copy(
+        self, queue: str, arrived: Arrived, more: Mapping[str, str], due: float | None, now: float
+    ) -> Publication:
+        headers, place = {**without_servers_own(arrived.headers), **more}, dead_of(queue)
+        headers.pop(DUE, None)
+        if due is not None:
+            milliseconds = rung(due - now)
+            if milliseconds < round((due - now) * 1000):
+                headers[DUE] = f"{due:.3f}"
             place = await self._delay_queue(queue, milliseconds) if milliseconds else queue
-        publication = Publication("", place, copy.headers, copy.body, int(now))
-        publication.priority = copy.priority
-        return publication
+        copy = Publication("", place, headers, arrived.body, int(now))
+        copy.priority = arrived.extras.get("priority") if arrived.extras is not None else None
+        return copy
 
     async def _delay_queue(self, queue: str, milliseconds: int) -> str:
         name = delay_of(queue, milliseconds)
@@ -76,52 +84,15 @@ class Copies:
     async def _make(self, name: str, arguments: Arguments) -> None:
         """Look first: where it is there, no right to make it is needed."""
         wire = await self._wires.consuming()
-        channel = await wire.channel()
-        try:
-            await channel.call(Queue.Declare(queue=name, passive=True))
-        except BusError as error:
-            cause = said(error)
-            if cause is None or cause.code != NOT_FOUND:
-                raise
-            channel = await wire.channel()
-            await channel.call(Queue.Declare(queue=name, durable=True, arguments=arguments))
-        finally:
-            channel.abandon()
+        if await is_missing(wire, Queue.Declare(queue=name, passive=True)):
+            await ask(wire, Queue.Declare(queue=name, durable=True, arguments=arguments))
 
-    def _result(self, copy: Publication, outcome: Outcome) -> BusError | None:
-        if outcome is Fate.TAKEN:
-            return None
-        if outcome is Fate.UNROUTED:
-            self._known.discard(copy.routing_key)
-            missing = f"the queue {copy.routing_key} is missing"
-            return Unavailable(missing) if ".retry." in copy.routing_key else Refused(missing)
-        return outcome
-
-
-@dataclass(slots=True)
-class _Copy:
-    """`due`: the Unix time at which it is wanted back; None: it is dead."""
-
-    headers: dict[str, str]
-    body: bytes
-    due: float | None
-    priority: int | None
-
-
-def _copy(settlement: Settlement, now: float) -> _Copy:
-    arrived: Arrived = settlement.delivery.token
-    headers = {**without_brokers_own(arrived.headers), **(settlement.headers or {})}
-    due = None if settlement.act is Act.DEAD else now + settlement.delay
-    return _Copy(headers, arrived.body, due, _priority(arrived))
-
-
-def _again(arrived: Arrived) -> _Copy:
-    headers = without_brokers_own(arrived.headers)
-    return _Copy(headers, arrived.body, _time(headers.pop(DUE)), _priority(arrived))
-
-
-def _priority(arrived: Arrived) -> int | None:
-    return arrived.extras.get("priority") if arrived.extras is not None else None
+    def _result(self, copy: Publication, outcome: BusError | None) -> BusError | None:
+        if not isinstance(outcome, Unrouted):
+            return outcome
+        self._known.discard(copy.routing_key)
+        missing = f"the queue {copy.routing_key} is missing"
+        return Unavailable(missing) if ".retry." in copy.routing_key else Refused(missing)
 
 
 def _time(text: str) -> float:

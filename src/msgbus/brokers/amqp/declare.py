@@ -9,10 +9,11 @@ from pamqp.base import Frame
 from pamqp.commands import Exchange, Queue
 
 from msgbus.broker import Difference, Mode
-from msgbus.brokers.amqp.errors import ACCESS_REFUSED, PRECONDITION, said
+from msgbus.brokers.amqp.errors import ACCESS_REFUSED, PRECONDITION, has_code
 from msgbus.brokers.amqp.queues import Arguments
 from msgbus.brokers.amqp.topology import ask, is_missing
 from msgbus.brokers.amqp.wire import Wire
+from msgbus.brokers.mq.errors import said
 from msgbus.errors import BusError, Refused
 
 _VALUE = r"(?:none|(?:the value )?'([^']*)'(?: of type '[^']*')?)"
@@ -28,7 +29,7 @@ async def exchange(wire: Wire, name: str, mode: Mode) -> list[Difference]:
     def declare(*, passive: bool = False) -> Frame:
         return Exchange.Declare(exchange=name, exchange_type="topic", durable=True, passive=passive)
 
-    if await _is_missing(wire, declare(passive=True)):
+    if await is_missing(wire, declare(passive=True)):
         if mode == "create":
             await ask(wire, declare())
         return [Difference(part, "there", "missing", made=mode == "create")]
@@ -39,7 +40,7 @@ async def exchange(wire: Wire, name: str, mode: Mode) -> list[Difference]:
 async def queue(wire: Wire, part: str, name: str, arguments: Arguments, mode: Mode) -> list[Difference]:
     """A durable queue. Raises Refused where what is there would break a promise, in mode "create"."""
     part = f"{part}: queue {name}"
-    if await _is_missing(wire, Queue.Declare(queue=name, passive=True)):
+    if await is_missing(wire, Queue.Declare(queue=name, passive=True)):
         if mode == "create":
             await ask(wire, _declare(name, arguments))
         return [Difference(part, "there", "missing", made=mode == "create")]
@@ -68,14 +69,14 @@ async def _difference(wire: Wire, declare: Frame) -> tuple[str, str]:
     try:
         await ask(wire, declare)
     except BusError as error:
-        cause = said(error)
-        if cause is not None and cause.code == ACCESS_REFUSED:
+        if has_code(error, ACCESS_REFUSED):
             return "", ""
-        if cause is None or cause.code != PRECONDITION:
+        told = said(error)
+        if told is None or told.code != PRECONDITION:
             raise
-        match = _INEQUIVALENT.search(cause.text)
+        match = _INEQUIVALENT.search(told.text)
         if match is None:
-            return "as declared", cause.text
+            return "as declared", told.text
         argument, wanted, found = match.groups()
         return f"{argument}={wanted or 'none'}", f"{argument}={found or 'none'}"
     return "", ""
@@ -88,16 +89,6 @@ def _told(part: str, differences: Mapping[str, str], mode: Mode) -> list[Differe
         listed = "; ".join(f"wanted {d.wanted}, found {d.found}" for d in harmful)
         raise Refused(f"{part} is there, but not as declared: {listed}. Delete it, or set MSGBUS_PROVISION=trust")
     return told
-
-
-async def _is_missing(wire: Wire, passive: Frame) -> bool:
-    try:
-        await ask(wire, passive)
-    except BusError as error:
-        if is_missing(error):
-            return True
-        raise
-    return False
 
 
 def _declare(name: str, arguments: Arguments) -> Frame:

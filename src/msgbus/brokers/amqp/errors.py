@@ -5,49 +5,35 @@ from __future__ import annotations
 import re
 
 from msgbus.brokers.amqp.wire import Publication
+from msgbus.brokers.mq.errors import ServerSaid, caused, said
 from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused, Throttled, Unavailable
 
-ACCESS_REFUSED, NOT_FOUND, LOCKED, PRECONDITION = 403, 404, 405, 406
+ACCESS_REFUSED, NOT_FOUND, PRECONDITION = 403, 404, 406
 NOT_ALLOWED = 530
 _OF_EXCHANGE = (ACCESS_REFUSED, NOT_FOUND)
 _TOO_LARGE = re.compile(r"message size \d+ is larger than configured max size (\d+)")
 
 
-class ServerSaid(Exception):
-    """The code and text with which a server closed a channel or a connection."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(f"{code} {text}")
-        self.code = code
-        self.text = text
-
-
-def said(error: BaseException | None) -> ServerSaid | None:
-    """What the server said, if that is what caused an error."""
-    cause = error.__cause__ if error is not None else None
-    return cause if isinstance(cause, ServerSaid) else None
-
-
-def caused(error: BusError, cause: BaseException) -> BusError:
-    """`error` with its native cause."""
-    error.__cause__ = cause
-    return error
+def has_code(error: BusError, code: int) -> bool:
+    """Whether it is what the server said with this code."""
+    told = said(error)
+    return told is not None and told.code == code
 
 
 def refusal(code: int, text: str) -> BusError:
     """The error of a call that made the server close its channel."""
     permanent = ACCESS_REFUSED <= code <= PRECONDITION or code in (NOT_ALLOWED, 540)
-    return caused(Refused(text) if permanent else Unavailable(text), ServerSaid(code, text))
+    return caused(Refused(text) if permanent else Unavailable(text), ServerSaid(text, code))
 
 
 def receiver_end(code: int, text: str) -> BusError:
     """The error of a receiver whose channel the server closed."""
-    return caused(ReceiverClosed(f"the server closed the channel: {text}"), ServerSaid(code, text))
+    return caused(ReceiverClosed(f"the server closed the channel: {text}"), ServerSaid(text, code))
 
 
 def connection_end(code: int, text: str, *, opening: bool) -> BusError:
     """The error of a connection that the server closed, or refused while it was `opening`."""
-    cause = ServerSaid(code, text)
+    cause = ServerSaid(text, code)
     if not opening or code not in (ACCESS_REFUSED, NOT_ALLOWED, 402):
         return caused(Disconnected(f"the server closed the connection: {text}"), cause)
     if "limit" in text:

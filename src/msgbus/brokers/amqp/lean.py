@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import Any, cast
 
 from pamqp.base import Frame
 from pamqp.commands import Connection
 
 from msgbus.brokers.amqp import codec
-from msgbus.brokers.amqp.errors import caused, connection_end
+from msgbus.brokers.amqp.errors import connection_end
 from msgbus.brokers.amqp.lean_channel import Calls, LeanChannel
 from msgbus.brokers.amqp.settings import Target
 from msgbus.brokers.amqp.wire import Arrived
-from msgbus.brokers.writes import GatheredWrites, connecting
-from msgbus.clock import Clock, TimerHandle
+from msgbus.brokers.mq.errors import caused, connecting, lost
+from msgbus.brokers.mq.heartbeats import Heartbeats
+from msgbus.brokers.mq.protocol import SocketProtocol
+from msgbus.clock import Clock
 from msgbus.errors import BusError, Disconnected, Refused, Unavailable
 
 _GOODBYE = 2.0  # seconds that the end of a connection may take
@@ -28,7 +29,7 @@ _CAPABILITIES = (
 )
 
 
-class LeanWire(GatheredWrites):
+class LeanWire(SocketProtocol):
     """One connection to one host; see wire.Wire."""
 
     def __init__(self, target: Target, host: tuple[str, int], clock: Clock) -> None:
@@ -37,15 +38,12 @@ class LeanWire(GatheredWrites):
         self.frame_max = target.options.frame_max
         self._target = target
         self._host = host
-        self._clock = clock
         self._decoder = codec.Decoder()
         self._calls = Calls(self.loop)
         self._channels: dict[int, LeanChannel] = {}
         self._most_channels = 2047
         self._opening = False
-        self._heard = False
-        self._silent = 0
-        self._beat_timer: TimerHandle | None = None
+        self._beats = Heartbeats(clock, self, codec.BEAT, self._break)
         self._over: asyncio.Future[None] = self.loop.create_future()
 
     # -- opening and closing
@@ -54,18 +52,13 @@ class LeanWire(GatheredWrites):
         """Connect, say who we are, agree on sizes."""
         try:
             async with connecting(self._host, self._target.options.timeout):
-                await self._connect()
+                self._opening = True
+                await self.connect(self._host, self._target.context())
                 await self._handshake()
         finally:
             self._opening = False
-            if self.closed is not None and self.transport is not None:
-                self.transport.abort()
-
-    async def _connect(self) -> None:
-        context = self._target.context()
-        name = self._host[0] if context is not None else None
-        self._opening = True
-        await self.loop.create_connection(lambda: self, *self._host, ssl=context, server_hostname=name)
+            if self.closed is not None:
+                self.abort()
 
     async def _handshake(self) -> None:
         started = self._calls.expect()
@@ -80,8 +73,7 @@ class LeanWire(GatheredWrites):
         self.write(codec.method_frame(0, Connection.TuneOk(self._most_channels, self.frame_max, beat)))
         await self._call(Connection.Open(virtual_host=self._target.vhost))
         self.closed = None
-        if beat:
-            self._beat(beat / 2)
+        self._beats.start(beat, beat)
 
     def _start_ok(self, start: Connection.Start) -> Connection.StartOk:
         target = self._target
@@ -98,17 +90,14 @@ class LeanWire(GatheredWrites):
 
     async def close(self) -> None:
         """Say goodbye; harmless when not connected."""
-        transport = self.transport
-        if self.closed is None and transport is not None:
-            self.write(codec.method_frame(0, Connection.Close(200, "", 0, 0)))
-            self._lose(Disconnected("closed"))
-            self.flush()
-            try:
+        try:
+            if self.closed is None:
+                self.write(codec.method_frame(0, Connection.Close(200, "", 0, 0)))
+                self._lose(Disconnected("closed"))
+                self.flush()
                 await asyncio.wait([self._over], timeout=_GOODBYE)
-            finally:
-                transport.abort()
-        elif transport is not None:
-            transport.abort()
+        finally:
+            self.abort()
 
     async def channel(self, *, confirms: bool = False) -> LeanChannel:
         """Open a channel."""
@@ -117,11 +106,11 @@ class LeanWire(GatheredWrites):
         number = next((n for n in range(1, self._most_channels + 1) if n not in self._channels), 0)
         if not number:
             raise Unavailable(f"{self._target}: all {self._most_channels} channels are in use")
-        channel = self._channels[number] = LeanChannel(self, number)
+        channel = self._channels[number] = LeanChannel(self, number, self.frame_max, self._drop)
         await channel.open(confirms=confirms)
         return channel
 
-    def drop(self, channel: int) -> None:
+    def _drop(self, channel: int) -> None:
         """A channel's number is free again."""
         self._channels.pop(channel, None)
         self._decoder.forget(channel)
@@ -133,13 +122,9 @@ class LeanWire(GatheredWrites):
 
     # -- reading
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is there."""
-        self.begin(cast(asyncio.Transport, transport))
-
     def data_received(self, data: bytes) -> None:
         """Hand out what came."""
-        self._heard = True
+        self.heard = True
         try:
             events = self._decoder.feed(data)
         except codec.FrameError as error:
@@ -195,11 +180,7 @@ class LeanWire(GatheredWrites):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
-        if isinstance(exc, ssl.SSLError) and self._opening:
-            self._lose(caused(Refused(f"the TLS connection was refused: {exc.reason or exc}"), exc))
-        else:
-            error = Disconnected(f"the connection is lost: {exc or 'closed by the other side'}")
-            self._lose(caused(error, exc) if exc is not None else error)
+        self._lose(lost(exc, opening=self._opening))
         if not self._over.done():
             self._over.set_result(None)
 
@@ -209,8 +190,7 @@ class LeanWire(GatheredWrites):
 
     def _break(self, error: BusError) -> None:
         self._lose(error)
-        if self.transport is not None:
-            self.transport.abort()
+        self.abort()
 
     def _lose(self, error: BusError) -> None:
         """The first reason stays."""
@@ -218,26 +198,11 @@ class LeanWire(GatheredWrites):
             return
         self.closed = error
         self._opening = False
-        if self._beat_timer is not None:
-            self._beat_timer.cancel()
+        self._beats.stop()
         self._calls.fail(error)
         for channel in list(self._channels.values()):
             channel.lost(error)
         self.free()
-
-    # -- heartbeats
-
-    def _beat(self, half: float) -> None:
-        """Every half interval: say something if nothing was said, and count how long nothing was heard."""
-        if not self.spoke:
-            self.write(codec.BEAT)
-            self.flush()
-        self._silent = 0 if self._heard else self._silent + 1
-        self._heard = self.spoke = False
-        if self._silent >= 4:
-            self._break(Disconnected(f"nothing heard for {4 * half:g} s: the connection is dead"))
-        else:
-            self._beat_timer = self._clock.call_later(half, lambda: self._beat(half))
 
 
 def _smaller(ours: int, theirs: int | None) -> int:

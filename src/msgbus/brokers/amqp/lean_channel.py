@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from pamqp.base import Frame
 from pamqp.commands import Basic, Confirm
@@ -13,24 +12,15 @@ from pamqp.commands import Channel as Commands
 
 from msgbus import headers as h
 from msgbus.brokers.amqp import codec
-from msgbus.brokers.amqp.confirms import Batch, Confirms
-from msgbus.brokers.amqp.errors import ServerSaid, blame, receiver_end, refusal
-from msgbus.brokers.amqp.settings import PATIENCE
-from msgbus.brokers.amqp.wire import Arrived, Outcome, Publication
+from msgbus.brokers.amqp.confirms import Confirms
+from msgbus.brokers.amqp.errors import blame, receiver_end, refusal
+from msgbus.brokers.amqp.wire import Arrived, Publication
 from msgbus.brokers.mailbox import Mailbox
+from msgbus.brokers.mq.errors import ServerSaid, in_doubt, said
+from msgbus.brokers.mq.outcomes import Outcomes
+from msgbus.brokers.mq.protocol import SocketProtocol
+from msgbus.brokers.mq.target import PATIENCE
 from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused, Unavailable
-
-
-class Line(Protocol):
-    """What a channel needs of its connection."""
-
-    loop: asyncio.AbstractEventLoop
-    held: bool  # publishers must wait: the server blocks them, or the socket is full
-    frame_max: int
-
-    def write(self, data: bytes) -> None: ...
-    async def writable(self) -> None: ...
-    def drop(self, channel: int) -> None: ...
 
 
 class Calls:
@@ -64,15 +54,16 @@ class Calls:
 class LeanChannel:
     """See wire.Channel."""
 
-    def __init__(self, line: Line, number: int) -> None:
+    def __init__(self, line: SocketProtocol, number: int, frame_max: int, forget: Callable[[int], None]) -> None:
         self.number = number
         self.closed: BusError | None = None
         self.confirms = Confirms()
         self.mailbox: Mailbox[Arrived] | None = None
         self._line = line
+        self._forget = forget
         self._calls = Calls(line.loop)
         self._bounced: asyncio.Future[Arrived] | None = None
-        self._encoder = codec.Encoder(number, line.frame_max)
+        self._encoder = codec.Encoder(number, frame_max)
         self._gone: asyncio.Future[None] = line.loop.create_future()
 
     async def open(self, *, confirms: bool) -> None:
@@ -87,11 +78,11 @@ class LeanChannel:
 
     # -- publishing
 
-    async def publish(self, batch: Sequence[Publication]) -> Sequence[Outcome]:
+    async def publish(self, batch: Sequence[Publication]) -> Sequence[BusError | None]:
         """Publish and wait for all confirms; see wire.Channel."""
         if self.closed is not None:
             raise Disconnected(f"not sent: {self.closed}") from self.closed
-        entry, line = Batch(batch, self._line.loop), self._line
+        entry, line = Outcomes(batch, self._line.loop), self._line
         encode, add = self._encoder.encode, self.confirms.add
         for place, publication in enumerate(batch):
             if line.held:
@@ -108,7 +99,7 @@ class LeanChannel:
             line.write(data)
         if entry.left:
             await entry.done
-        return entry.outcomes
+        return entry.results
 
     async def bounce(self, publication: Publication) -> Arrived:
         """Publish what no queue takes; as the server gives it back."""
@@ -124,9 +115,9 @@ class LeanChannel:
         return self.closed is not None
 
     def _unsent(self, publication: Publication) -> BusError:
-        cause = self.closed.__cause__ if self.closed is not None else None
-        if isinstance(cause, ServerSaid) and not isinstance(self.closed, Disconnected):
-            return blame(publication, cause)
+        told = said(self.closed)
+        if told is not None and not isinstance(self.closed, Disconnected):
+            return blame(publication, told)
         return Disconnected(f"not sent: {self.closed}")
 
     # -- consuming
@@ -206,8 +197,8 @@ class LeanChannel:
         code, text = frame.reply_code or 0, frame.reply_text or ""
         if self.closed is None:
             self._calls.fail(refusal(code, text))
-            said = ServerSaid(code, text)
-            self.confirms.fail(lambda publication: blame(publication, said))
+            told = ServerSaid(text, code)
+            self.confirms.fail(lambda publication: blame(publication, told))
             self._end(receiver_end(code, text))
         self.gone()
 
@@ -219,7 +210,7 @@ class LeanChannel:
 
     def gone(self) -> None:
         """The server has forgotten it."""
-        self._line.drop(self.number)
+        self._forget(self.number)
         if not self._gone.done():
             self._gone.set_result(None)
 
@@ -228,8 +219,7 @@ class LeanChannel:
         self._calls.fail(error)
         if self._bounced is not None and not self._bounced.done():
             self._bounced.set_exception(error)
-        unknown = Disconnected(f"no confirm came, it may have arrived: {error}")
-        unknown.__cause__ = error
+        unknown = in_doubt(error, "confirm")
         self.confirms.fail(lambda _: unknown)
         if self.mailbox is not None:
             self.mailbox.end(error)

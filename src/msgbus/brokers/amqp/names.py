@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from msgbus import headers as h
-from msgbus.message import Address, Source
+from msgbus.message import Source
 
 RUNGS = (*(125 << step for step in range(20)), 86_400_000)
 """Milliseconds of the delay queues: 0.125 s, doubled up to 18 hours, and a day."""
@@ -20,16 +20,6 @@ LATEST = 1.0
 
 DUE = "msgbus-due"
 """Header: the Unix time of a retry whose wait goes on after the delay queue that it is in."""
-
-
-def queue_of(place: Source | Address) -> str:
-    """The queue of a source, or of an address that is a queue or one group."""
-    return f"{place.name}.{place.group}" if place.kind == "topic" else place.name
-
-
-def dead_of(queue: str) -> str:
-    """The queue of its dead letters."""
-    return f"{queue}.dead"
 
 
 def rung(seconds: float) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
 from typing import Any
 
 from pamqp import decode
@@ -17,6 +16,7 @@ from pamqp.commands import Basic
 
 from msgbus import headers as h
 from msgbus.brokers.amqp.wire import Arrived, Publication
+from msgbus.brokers.mq.rabbitmq import DELIVERY_COUNT, OWN
 
 CONTENT_ENCODING = "content-encoding"
 NATIVE = {  # header -> property, in the order of the wire
@@ -31,7 +31,6 @@ HEADER = {name: header for header, name in NATIVE.items()}
 _TABLE_WINS = (h.ID, h.TYPE)  # a foreign producer that writes CloudEvents headers means those
 SHORT = 255  # bytes of a shortstr
 PERSISTENT = 2
-_SERVERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
 
 _FLAGS = {name: bit for name, bit in Basic.Properties.flags.items() if name != "cluster_id"}
 _LONG = struct.Struct(">I")
@@ -128,8 +127,10 @@ def _name(raw: bytes) -> str:
 
 def put_foreign(arrived: Arrived, name: str, value: Any) -> None:
     """A header that is no text: as text where it is the application's, as it is where it is the server's own."""
-    if name.startswith(_SERVERS) and not isinstance(value, str | bytes):
+    if name.startswith(OWN) and not isinstance(value, str | bytes):
         _extra(arrived, name, value)
+        if name == DELIVERY_COUNT and isinstance(value, int):
+            arrived.deliveries = 1 + value
         return
     text = text_of(value)
     if text is not None:
@@ -274,8 +275,3 @@ def from_pamqp(properties: Basic.Properties, arrived: Arrived) -> None:
         value = getattr(properties, name)
         if value not in (None, ""):
             _extra(arrived, name, value)
-
-
-def without_brokers_own(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers for a copy: what a server wrote of an earlier life (`x-death`, ...) would be believed by it."""
-    return {name: value for name, value in headers.items() if not name.startswith(_SERVERS)}

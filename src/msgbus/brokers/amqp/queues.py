@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgbus.broker import QueueSpec
-from msgbus.brokers.amqp.names import dead_of, queue_of
+from msgbus.brokers.mq.rabbitmq import dead_lettering, queue_of
 
 Arguments = dict[str, Any]
 
@@ -17,8 +17,7 @@ _NEVER = 1_000_000_000  # a dead-letter queue drops nothing; RabbitMQ 4 would af
 
 def arguments_of(spec: QueueSpec, queue_type: str, max_priority: int = 0) -> Arguments:
     """A source's own queue: what is delivered too often goes to its dead queue; one active consumer where ordered."""
-    queue = queue_of(spec.source)
-    arguments: Arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead_of(queue)}
+    arguments: Arguments = {**dead_lettering(queue_of(spec.source))}
     if spec.source.ordered:
         arguments["x-single-active-consumer"] = True
     if max_priority:

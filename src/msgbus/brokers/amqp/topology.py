@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pamqp.base import Frame
 from pamqp.commands import Exchange
 
-from msgbus.brokers.amqp.errors import NOT_FOUND, said
+from msgbus.brokers.amqp.errors import NOT_FOUND, has_code
 from msgbus.brokers.amqp.wire import Wire
 from msgbus.brokers.amqp.wires import Wires
 from msgbus.errors import BusError, Disconnected, Refused
@@ -20,10 +22,15 @@ async def ask(wire: Wire, method: Frame) -> Frame:
         channel.abandon()
 
 
-def is_missing(error: BusError) -> bool:
-    """Whether the server said that it is not there."""
-    cause = said(error)
-    return cause is not None and cause.code == NOT_FOUND
+async def is_missing(wire: Wire, passive: Frame) -> bool:
+    """Whether what is declared passively is not there."""
+    try:
+        await ask(wire, passive)
+    except BusError as error:
+        if has_code(error, NOT_FOUND):
+            return True
+        raise
+    return False
 
 
 class Exchanges:
@@ -33,17 +40,18 @@ class Exchanges:
         self.known: set[str] = set()
         self._wires = wires
 
-    async def missing(self, name: str) -> BusError | None:
-        """Why nothing can be published to it; None where it is there."""
+    async def absent(self, names: Iterable[str]) -> dict[str, BusError]:
+        """Why nothing can be published to some of these."""
+        found = {name: await self._missing(name) for name in names}
+        return {name: error for name, error in found.items() if error is not None}
+
+    async def _missing(self, name: str) -> BusError | None:
         try:
-            await ask(self._wires.publishing(), Exchange.Declare(exchange=name, passive=True))
+            if await is_missing(self._wires.publishing(), Exchange.Declare(exchange=name, passive=True)):
+                return Refused(f"topic {name} is not there: with MSGBUS_PROVISION=create it is made at start")
         except Disconnected:
             raise
         except BusError as error:
-            return (
-                Refused(f"topic {name} is not there: with MSGBUS_PROVISION=create it is made at start")
-                if (is_missing(error))
-                else error
-            )
+            return error
         self.known.add(name)
         return None

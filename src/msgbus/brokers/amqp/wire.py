@@ -6,14 +6,14 @@ topology are above it. Its errors are those of msgbus, with a ServerSaid as `__c
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from pamqp.base import Frame
 
 from msgbus.brokers.mailbox import Mailbox
-from msgbus.errors import BusError
+from msgbus.brokers.mq import arrived, connections
+from msgbus.errors import BusError, Refused
 
 
 class Publication:
@@ -45,31 +45,16 @@ class Publication:
         self.priority: int | None = None
 
 
-class Arrived:
-    """A message that came: the token of its delivery, and its `raw`.
+class Arrived(arrived.Arrived):
+    """A message that came. `headers`: the header table with the native properties.
 
-    `headers`: the header table with the native properties. `extras`: what is no text (`x-death`,
-    `x-delivery-count`) or has no header of ours (`priority`, `app_id`, `user_id`, `expiration`), None if nothing is.
-    `owner`: the receiver that may settle it.
+    `extras`: what is no text (`x-death`, `x-delivery-count`) or has no header of ours (`priority`, `app_id`,
+    `user_id`, `expiration`), None if nothing is.
     """
 
-    __slots__ = (
-        "body",
-        "channel",
-        "exchange",
-        "extras",
-        "headers",
-        "owner",
-        "redelivered",
-        "routing_key",
-        "tag",
-        "timestamp",
-    )
+    __slots__ = ("channel", "exchange", "extras", "redelivered", "routing_key", "tag")
 
-    headers: dict[str, str]
-    timestamp: int | None
     extras: dict[str, Any] | None
-    body: bytes
 
     def __init__(self, channel: int, tag: int, redelivered: bool, exchange: str, routing_key: str) -> None:
         self.channel = channel
@@ -77,20 +62,15 @@ class Arrived:
         self.redelivered = redelivered
         self.exchange = exchange
         self.routing_key = routing_key
-        self.owner: object = None
+        self.deliveries = 1
+        self.owner = None
 
     def __repr__(self) -> str:
         return f"Arrived(tag={self.tag}, {self.exchange!r}, {self.routing_key!r}, {len(self.body)} bytes)"
 
 
-class Fate(enum.Enum):
-    """What the server did with a publication, where it is no error."""
-
-    TAKEN = "taken"
-    UNROUTED = "unrouted"  # a mandatory one that no queue took
-
-
-Outcome = Fate | BusError
+class Unrouted(Refused):
+    """The outcome of a mandatory publication that no queue took."""
 
 
 class Channel(Protocol):
@@ -101,11 +81,12 @@ class Channel(Protocol):
         """Why it is dead; None while it lives."""
         ...
 
-    async def publish(self, batch: Sequence[Publication]) -> Sequence[Outcome]:
+    async def publish(self, batch: Sequence[Publication]) -> Sequence[BusError | None]:
         """Publish and wait for all confirms; waits while the server blocks publishers or the socket is full.
 
-        Only on a channel with confirms. One outcome each: Refused, Throttled (the queue rejected it), Unavailable
-        (another entry closed the channel). Raises Disconnected. Cancelled, the outcome is unknown.
+        Only on a channel with confirms. One outcome each, None where the server has it: Unrouted, Refused, Throttled
+        (the queue rejected it), Unavailable (another entry closed the channel). Raises Disconnected. Cancelled, the
+        outcome is unknown.
         """
         ...
 
@@ -145,26 +126,8 @@ class Channel(Protocol):
         ...
 
 
-class Wire(Protocol):
-    """One connection."""
-
-    @property
-    def closed(self) -> BusError | None:
-        """Why it is not connected; None while it is."""
-        ...
-
-    @property
-    def blocked(self) -> str:
-        """Why the server takes no publishes now (a memory or disk alarm); "" while it does."""
-        ...
-
-    async def open(self) -> None:
-        """Connect once. Raises Refused where it can't help to try again, else Disconnected or Unavailable."""
-        ...
-
-    async def close(self) -> None:
-        """Say goodbye; harmless when not connected."""
-        ...
+class Wire(connections.Connection, Protocol):
+    """One connection. `blocked`: a memory or disk alarm."""
 
     async def channel(self, *, confirms: bool = False) -> Channel:
         """Open a channel."""

@@ -12,9 +12,8 @@ from msgbus.broker import Status
 from msgbus.brokers.amqp.lean import LeanWire
 from msgbus.brokers.amqp.settings import Target
 from msgbus.brokers.amqp.wire import Channel, Wire
-from msgbus.brokers.writes import Failover
+from msgbus.brokers.mq.connections import Failover, Reopened
 from msgbus.clock import Clock
-from msgbus.errors import Disconnected
 
 
 class Wires:
@@ -23,38 +22,28 @@ class Wires:
     def __init__(self, target: Target, clock: Clock) -> None:
         self._target = target
         self._clock = clock
-        self._publishing: Wire | None = None
-        self._consuming: Wire | None = None
+        self._hosts = Failover(target.hosts, target)
+        self._publishing: Reopened[Wire] = Reopened(target, self._connect)
+        self._consuming: Reopened[Wire] = Reopened(target, self._connect)
         self._consumes = False
         self._publisher: Channel | None = None
         self._opening = asyncio.Lock()
-        self._hosts = Failover(target.hosts, target)
 
     async def open(self) -> None:
         """Open what is not open: the publishing connection, and the consuming one once it was asked for."""
-        async with self._opening:
-            if self._publishing is None or self._publishing.closed is not None:
-                self._publishing = await self._connect(self._publishing)
-            if self._consumes and (self._consuming is None or self._consuming.closed is not None):
-                self._consuming = await self._connect(self._consuming)
+        await self._publishing.open()
+        if self._consumes:
+            await self._consuming.open()
 
     async def close(self) -> None:
         """Close both."""
-        wires = [wire for wire in (self._consuming, self._publishing) if wire is not None]
-        self._publishing = self._consuming = self._publisher = None
-        await asyncio.gather(*(wire.close() for wire in wires))
+        self._publisher = None
+        await asyncio.gather(self._consuming.close(), self._publishing.close())
 
     def status(self) -> Status:
         """Connected while no connection that was opened is lost."""
-        publishing, consuming = self._publishing, self._consuming
-        if publishing is None:
-            return Status(False, reason=f"{self._target}: not connected")
-        for wire in (publishing, consuming):
-            if wire is not None and wire.closed is not None:
-                return Status(False, reason=f"{self._target}: {wire.closed}")
-        if publishing.blocked:
-            return Status(True, blocked=True, reason=f"{self._target} blocks publishers: {publishing.blocked}")
-        return Status(True)
+        publishing, consuming = self._publishing.status(), self._consuming.status()
+        return consuming if publishing.connected and not (self._consuming.is_new or consuming.connected) else publishing
 
     async def publisher(self) -> Channel:
         """The channel with confirms that everything is published on. Raises Disconnected."""
@@ -68,26 +57,17 @@ class Wires:
 
     def publishing(self) -> Wire:
         """The connection that publishes. Raises Disconnected."""
-        return self._alive(self._publishing)
+        return self._publishing.alive()
 
     async def consuming(self) -> Wire:
         """The connection that consumes, opened when first asked for. Raises Disconnected."""
-        if self._consuming is None:
-            self._alive(self._publishing)
+        if self._consuming.is_new:
+            self.publishing()
             self._consumes = True
             await self.open()
-        return self._alive(self._consuming)
+        return self._consuming.alive()
 
-    def _alive(self, wire: Wire | None) -> Wire:
-        if wire is None:
-            raise Disconnected(f"{self._target}: not connected")
-        if wire.closed is not None:
-            raise Disconnected(f"{self._target}: {wire.closed}") from wire.closed
-        return wire
-
-    async def _connect(self, old: Wire | None) -> Wire:
-        if old is not None:
-            await old.close()
+    async def _connect(self) -> Wire:
         return await self._hosts.open(self._new)
 
     def _new(self, host: tuple[str, int]) -> Wire:

@@ -12,13 +12,16 @@ import json
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from msgbus import headers as h
 from msgbus.broker import Capabilities
 from msgbus.brokers.mailbox import Mailbox
+from msgbus.brokers.mq.capabilities import BATCH, common
 from msgbus.brokers.stomp.codec import Frame
 from msgbus.brokers.stomp.conversation import Conversation
-from msgbus.brokers.stomp.dialect import BATCH, LINGER, Another, options_of
+from msgbus.brokers.stomp.dialect import Another, prefer
+from msgbus.brokers.stomp.options import StompOptions
 from msgbus.brokers.stomp.properties import DELAY, GROUP, NATIVE, Arrived, read, write
 from msgbus.brokers.stomp.settings import Options
 from msgbus.clock import Clock
@@ -40,6 +43,7 @@ class ActiveMq:
 
     together = True
     makes_queues = True
+    gives_back = False  # a NACK would make it a dead letter
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -62,30 +66,13 @@ class ActiveMq:
         """An ordered source can't be retried by the server: a copy would come after its followers."""
         ordered = source is not None and source.ordered
         native = self._scheduler and not ordered
-        return Capabilities(
-            send_batch=BATCH,
-            send_slots=4,
-            send_order="connection",
+        return replace(
+            common(self._options.max_bytes),
             send_delay=LONGEST if self._scheduler else None,
-            message_bytes=self._options.max_bytes,
-            binary=True,
-            expiry=True,
-            receive_batch=BATCH,
             order="key",
-            settle_batch=BATCH,
-            settle_slots=4,
-            settle_linger=LINGER,
             retry_delay=LONGEST if native else None,
             retry_resolution=_LATE if native else 0.0,
-            dead_letters=True,
-            fanout=True,
-            queues=True,
-            reply=True,
         )
-
-    def gives_back(self) -> bool:
-        """A NACK would make it a dead letter."""
-        return False
 
     # -- names
 
@@ -126,15 +113,10 @@ class ActiveMq:
         if out.expires_at is not None and h.REPLY_TO not in out.headers:
             # The server counts from the moment a delayed message is due.
             headers["expires"] = str(max(1, int((out.expires_at - max(0.0, out.delay)) * 1000)))
-        options = options_of(out)
-        if options is not None:
-            if options.priority is not None:
-                headers["priority"] = str(min(9, options.priority))
-            if not options.persistent:
-                headers["persistent"] = "false"
-            if options.text:
+        if isinstance(out.native, StompOptions):
+            if out.native.text:
                 headers["amq-msg-type"] = "text"
-            headers.update(options.headers)
+            prefer(out.native, headers, 9)
         write(out.headers, headers, NATIVE)
         return Frame("SEND", headers, out.body)
 

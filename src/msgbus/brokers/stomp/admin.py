@@ -83,7 +83,7 @@ class StompAdmin:
             await conversation.subscribe("purge", self._dialect().subscription(source, 1000), mailbox)
             while frames := await mailbox.take(1000, _QUIET):
                 count += len(frames)
-                conversation.settle("ACK", [frame.headers for frame in frames])
+                conversation.acknowledge([self._dialect().arrived(frame) for frame in frames])
         finally:
             await conversation.close()
         return count

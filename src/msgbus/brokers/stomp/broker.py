@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import cast
+from functools import partial
 
 from msgbus.broker import Capabilities, Status
 from msgbus.brokers.mailbox import Mailbox, ReplyInbox
+from msgbus.brokers.mq.receiver import PushReceiver
+from msgbus.brokers.mq.sending import missing_queue, send, too_large
 from msgbus.brokers.stomp.activemq import ActiveMq
 from msgbus.brokers.stomp.admin import StompAdmin
-from msgbus.brokers.stomp.catalog import Catalog, missing_queue
+from msgbus.brokers.stomp.catalog import Catalog
 from msgbus.brokers.stomp.codec import Frame
 from msgbus.brokers.stomp.conversation import Conversation
 from msgbus.brokers.stomp.copies import Copies
 from msgbus.brokers.stomp.dialect import Dialect
 from msgbus.brokers.stomp.errors import is_gone
+from msgbus.brokers.stomp.properties import Arrived
 from msgbus.brokers.stomp.rabbitmq import RabbitMq
-from msgbus.brokers.stomp.receiver import StompReceiver
 from msgbus.brokers.stomp.settings import parse
 from msgbus.brokers.stomp.wires import Wires
 from msgbus.clock import Clock
@@ -69,23 +71,19 @@ class StompBroker:
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
         """Send all, then wait for their receipts."""
-        conversation, dialect = self._wires.publishing(), self._dialect
-        results: list[Receipt | BusError | None] = [None] * len(batch)
-        missing = await self._missing(batch)
-        frames: list[Frame] = []
-        places: list[int] = []
-        now = self._clock.time()
-        for place, out in enumerate(batch):
-            refused = self._refusal(out, missing) if missing else self._too_large(out)
-            if refused is not None:
-                results[place] = refused
-                continue
-            places.append(place)
-            frames.append(dialect.frame(out, now))
-        together = dialect.together
-        for place, outcome in zip(places, await conversation.publish(frames, together=together), strict=True):
-            results[place] = Receipt(batch[place].id) if outcome is None else _outcome(batch[place], outcome)
-        return cast(list[Receipt | BusError], results)
+        publish, dialect, most = self._wires.publishing().publish, self._dialect, self._options.max_bytes
+        missing, limit = await self._missing(batch), dialect.limit
+
+        def refusal(out: Outgoing) -> BusError | None:
+            """What the server would drop, or answer by closing the connection, under the other entries too."""
+            if len(out.body) > most:
+                return too_large(out, most)
+            told = limit(out)
+            return Refused(f"{out.address}: {told}") if told else self._absent(out, missing) if missing else None
+
+        return await send(
+            batch, refusal, dialect.frame, partial(publish, together=dialect.together), _failed, self._clock.time()
+        )
 
     async def _missing(self, batch: Sequence[Outgoing]) -> Sequence[str]:
         """The queues of these messages that are not there."""
@@ -97,24 +95,18 @@ class StompBroker:
         }
         return list(await self._catalog.missing(self._dialect, asked - known)) if not asked <= known else []
 
-    def _refusal(self, out: Outgoing, missing: Sequence[str]) -> BusError | None:
+    def _absent(self, out: Outgoing, missing: Sequence[str]) -> BusError | None:
         kind, _, group = out.address
         if (kind == "queue" or group) and (queue := self._dialect.queue_of(out.address)) in missing:
             return missing_queue(out.address, queue)
-        return self._too_large(out)
-
-    def _too_large(self, out: Outgoing) -> BusError | None:
-        """What the server would answer by closing the connection, under the other entries too."""
-        most = self._options.max_bytes
-        if len(out.body) > most:
-            return Refused(f"{out.address}: the body has {len(out.body):,} bytes, allowed are {most:,} (?max_bytes=)")
-        told = self._dialect.limit(out)
-        return Refused(f"{out.address}: {told}") if told else None
+        return None
 
     # -- receiving
 
     @asynccontextmanager
-    async def receiver(self, source: Source, *, prefetch: int) -> AsyncIterator[StompReceiver | ReplyInbox[Frame]]:
+    async def receiver(
+        self, source: Source, *, prefetch: int
+    ) -> AsyncIterator[PushReceiver[Frame, Arrived] | ReplyInbox[Frame]]:
         """A subscription on a connection of its own."""
         if source.kind != "reply" and self._dialect.makes_queues:
             self._wires.publishing()
@@ -132,7 +124,7 @@ class StompBroker:
 
     async def _open(
         self, source: Source, conversation: Conversation, prefetch: int
-    ) -> StompReceiver | ReplyInbox[Frame]:
+    ) -> PushReceiver[Frame, Arrived] | ReplyInbox[Frame]:
         mailbox: Mailbox[Frame] = Mailbox(self._clock)
         dialect = self._dialect
         if source.kind == "reply":
@@ -140,9 +132,18 @@ class StompBroker:
             return ReplyInbox(source, mailbox, address, dialect.arrived, conversation.close)
         copies = Copies(self._wires, self._catalog, dialect, self._clock.time)
         await conversation.subscribe("messages", dialect.subscription(source, prefetch), mailbox)
-        return StompReceiver(source, conversation, mailbox, copies)
+        return PushReceiver(
+            source,
+            mailbox,
+            conversation,
+            partial(map, dialect.arrived),
+            copies,
+            counts=dialect.capabilities(source).counts_deliveries,
+            gives_back=dialect.gives_back,
+            time=self._clock.time,
+        )
 
 
-def _outcome(out: Outgoing, error: BusError) -> Receipt | BusError:
+def _failed(out: Outgoing, error: BusError) -> Receipt | BusError:
     """A requester that has gone is no error of its responder."""
     return Receipt(out.id, unrouted=True) if out.address.kind == "reply" and is_gone(error) else error

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from msgbus.brokers.mq.sending import missing_queue
 from msgbus.brokers.stomp.dialect import Dialect
 from msgbus.brokers.stomp.wires import Wires
 from msgbus.clock import Clock
-from msgbus.errors import Refused
 
 
 class Catalog:
@@ -36,8 +36,3 @@ class Catalog:
         """Raises Refused where it is missing."""
         if await self.missing(dialect, [name]):
             raise missing_queue(what, name)
-
-
-def missing_queue(what: object, name: str) -> Refused:
-    """The error of who needs it."""
-    return Refused(f"{what}: the queue {name} is not there: with MSGBUS_PROVISION=create it is made at start")

@@ -21,26 +21,26 @@ import stomp
 from stomp import utils
 from stomp.exception import StompException
 
+from msgbus.brokers.mq.errors import lost, not_opened
+from msgbus.brokers.mq.protocol import HIGH, Gate
 from msgbus.brokers.stomp.codec import CONTENT_LENGTH, Frame
-from msgbus.brokers.stomp.errors import caused, connect_error
+from msgbus.brokers.stomp.errors import connect_error
 from msgbus.brokers.stomp.settings import Target
 from msgbus.brokers.stomp.wire import Ear
 from msgbus.clock import Clock
-from msgbus.errors import BusError, Disconnected, Refused
+from msgbus.errors import BusError, Disconnected
 
-_HIGH = 1024 * 1024  # bytes on their way to the socket at which publishers wait
 _ENDING = 1.0  # seconds that a thread may take to end
 _NAMES = str.maketrans({"\\": "\\\\", ":": "\\c", "\n": "\\n", "\r": "\\r"})
 
 
-class ClientLine:
+class ClientLine(Gate):
     """See wire.Line; STOMP 1.2 only. The methods `on_...` are stomp.py's listener, called in its thread."""
 
     def __init__(self, target: Target, host: tuple[str, int], clock: Clock) -> None:
-        self.held = False
+        super().__init__(asyncio.get_running_loop())
         self._target = target
         self._host = host
-        self._loop = asyncio.get_running_loop()
         self._ear: Ear | None = None
         self._answer: Frame | None = None
         self._heard: deque[Frame] = deque()
@@ -49,7 +49,6 @@ class ClientLine:
         self._gathered: list[bytes] = []
         self._out: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._queued = self._sent = 0  # bytes; each is counted by one thread alone
-        self._waiting: list[asyncio.Future[None]] = []
         self._connection = _connection(target, host)
         self._connection.set_listener("msgbus", self)
         self._form = utils.Frame("")
@@ -74,7 +73,7 @@ class ClientLine:
         finally:
             if not self._opened:
                 self._lost = True  # before the look of the other thread, which may still be connecting
-                self._loop.run_in_executor(None, self._disconnect)
+                self.loop.run_in_executor(None, self._disconnect)
         self._writer.start()
         return self._answer.headers if self._answer is not None else {}
 
@@ -102,21 +101,17 @@ class ClientLine:
         context = self._target.context()
         try:
             await asyncio.to_thread(_reach, context, self._host, self._target.options.timeout)
-        except ssl.SSLCertVerificationError as reason:
-            return caused(Refused(f"{place}: its certificate is not trusted: {reason.verify_message}"), reason)
-        except ssl.SSLError as reason:
-            return caused(Refused(f"{place}: no TLS connection: {reason.reason or reason}"), reason)
         except OSError as reason:
-            return caused(Disconnected(f"{place}: {reason}"), reason)
+            return not_opened(place, reason)
         return Disconnected(f"{place}: {error!r}")
 
     async def end(self) -> None:
         """Let what was written go out, then close the socket, which ends the threads."""
         self._flush()
         self._lost = True
-        self._release()
+        self.hold(False)
         self._out.put(b"")
-        await asyncio.shield(self._loop.run_in_executor(None, self._end))
+        await asyncio.shield(self.loop.run_in_executor(None, self._end))
 
     def _end(self) -> None:
         if self._writer.is_alive():
@@ -147,7 +142,7 @@ class ClientLine:
     def write(self, data: bytes) -> None:
         """Hand it to the thread at the end of this turn of the loop."""
         if not self._gathered:
-            self._loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush)
         self._gathered.append(data)
 
     def _flush(self) -> None:
@@ -161,22 +156,8 @@ class ClientLine:
         self._look()
 
     def _look(self) -> None:
-        if self._lost or self._queued - self._sent < _HIGH:
-            self._release()
-
-    def _release(self) -> None:
-        self.held = False
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def writable(self) -> None:
-        """Until publishers may go on, or the connection is gone."""
-        while self.held:
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            self._waiting.append(waiter)
-            await waiter
+        if self._lost or self._queued - self._sent < HIGH:
+            self.hold(False)
 
     def _write_all(self) -> None:
         """The writer's thread."""
@@ -222,7 +203,7 @@ class ClientLine:
 
     def _tell(self, what: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know
-            self._loop.call_soon_threadsafe(what, *arguments)
+            self.loop.call_soon_threadsafe(what, *arguments)
 
     # -- in the loop again
 
@@ -239,10 +220,9 @@ class ClientLine:
             return
         self._hand_over()
         self._lost = True
-        self._release()
-        lost = Disconnected(f"the connection is lost: {error!r}" if error is not None else "the connection is lost")
+        self.hold(False)
         if self._ear is not None:
-            self._ear.lost(caused(lost, error) if error is not None else lost)
+            self._ear.lost(lost(error, opening=False))
 
 
 @functools.lru_cache(10_000)
@@ -251,7 +231,7 @@ def _escaped_name(name: str) -> str:
 
 
 def _connection(target: Target, host: tuple[str, int]) -> Any:
-    options, beat = target.options, target.heart_beat()
+    options, beat = target.options, target.options.beat
     connection = stomp.StompConnection12(
         [host],
         try_loopback_connect=False,

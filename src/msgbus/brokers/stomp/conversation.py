@@ -7,10 +7,13 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from msgbus.brokers.mailbox import Mailbox
+from msgbus.brokers.mq.errors import ServerSaid, caused, in_doubt, said
+from msgbus.brokers.mq.outcomes import Outcomes
+from msgbus.brokers.mq.target import PATIENCE
 from msgbus.brokers.stomp.codec import Frame
-from msgbus.brokers.stomp.errors import ServerSaid, caused, in_doubt, refusal, said
-from msgbus.brokers.stomp.receipts import Outcomes, Receipts
-from msgbus.brokers.stomp.settings import PATIENCE
+from msgbus.brokers.stomp.errors import refusal
+from msgbus.brokers.stomp.properties import Arrived
+from msgbus.brokers.stomp.receipts import Receipts
 from msgbus.brokers.stomp.wire import Line
 from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused, Unavailable
 
@@ -22,7 +25,7 @@ _ACK_PARTS = {"1.2": ("id", ""), "1.1": ("message-id", "subscription"), "1.0": (
 
 
 class Conversation:
-    """Speaks STOMP over a line.
+    """Speaks STOMP over a line. See mq.receiver.Subscription: a receiver has a connection of its own.
 
     `fatal_errors`: the server closes the connection for every ERROR, and leaves unsaid whose it was.
     """
@@ -48,9 +51,9 @@ class Conversation:
         self.closed = None
 
     @property
-    def held(self) -> bool:
-        """Whether publishers must wait: the socket is full."""
-        return self.closed is None and self._line.held
+    def blocked(self) -> str:
+        """Why publishers must wait: the socket is full."""
+        return "it does not take what is written" if self.closed is None and self._line.held else ""
 
     # -- publishing
 
@@ -81,7 +84,7 @@ class Conversation:
                 results[place] = result
         return results
 
-    async def _send_each(self, batch: Sequence[Frame], outcomes: Outcomes) -> None:
+    async def _send_each(self, batch: Sequence[Frame], outcomes: Outcomes[Frame]) -> None:
         line, expect = self._line, self._receipts.expect
         for place, frame in enumerate(batch):
             if line.held:
@@ -99,7 +102,7 @@ class Conversation:
     async def _send_together(self, batch: Sequence[Frame]) -> list[BusError | None]:
         """Transactions of a few megabytes. Each is written at once, so that nothing else comes in between."""
         results: list[BusError | None] = [None] * len(batch)
-        sent: list[tuple[Outcomes, Sequence[int]]] = []
+        sent: list[tuple[Outcomes[Frame], Sequence[int]]] = []
         start = 0
         while start < len(batch):
             if self._line.held:
@@ -117,7 +120,7 @@ class Conversation:
 
     def _send_transaction(
         self, batch: Sequence[Frame], start: int, results: list[BusError | None]
-    ) -> tuple[Outcomes, Sequence[int], int]:
+    ) -> tuple[Outcomes[Frame], Sequence[int], int]:
         """What its receipt says, of which entries, and where the next one begins."""
         self._transactions += 1
         name, encode = str(self._transactions), self._line.encode
@@ -135,7 +138,7 @@ class Conversation:
             if size > _TOGETHER:
                 break
         commit = Frame("COMMIT", {"transaction": name})
-        outcomes = Outcomes((commit,), self._loop, together=True)
+        outcomes = Outcomes((commit,), self._loop)
         parts.append(encode(commit, "receipt", self._receipts.expect(outcomes)))
         self._line.write(b"".join(parts))
         return outcomes, places, place + 1
@@ -159,15 +162,26 @@ class Conversation:
         await self.call(Frame("UNSUBSCRIBE", {"id": subscription}))
         self._mailboxes.pop(subscription, None)
 
-    def settle(self, command: str, messages: Sequence[Mapping[str, str]]) -> None:
-        """ACK or NACK each message, given by the headers that it came with. Never waits."""
+    def acknowledge(self, messages: Sequence[Arrived]) -> None:
+        """ACK each. Never waits."""
+        self._settle("ACK", messages)
+
+    def give_back(self, messages: Sequence[Arrived]) -> None:
+        """NACK each. Never waits."""
+        self._settle("NACK", messages)
+
+    async def cancel(self) -> bool:
+        """RabbitMQ keeps what is unsettled until the connection ends, ActiveMQ gives back at once what is in hand."""
+        return False
+
+    def _settle(self, command: str, messages: Sequence[Arrived]) -> None:
         if self.closed is not None:
             return
         line, ack, of = self._line, self._ack, self._ack_of
         if not of:
-            line.write(line.encode_ids(command, [message["ack"] for message in messages]))
+            line.write(line.encode_ids(command, [message.native["ack"] for message in messages]))
             return
-        parts = [{ack: message["message-id"], of: message["subscription"]} for message in messages]
+        parts = [{ack: native["message-id"], of: native["subscription"]} for native in (m.native for m in messages)]
         line.write(b"".join([line.encode(Frame(command, headers)) for headers in parts]))
 
     def tell(self, frame: Frame) -> None:
@@ -264,7 +278,7 @@ class Conversation:
 
 
 def _doubt(frame: Frame, lost: BusError) -> BusError:
-    return in_doubt(lost) if frame.command in ("SEND", "COMMIT") else lost
+    return in_doubt(lost, "receipt") if frame.command in ("SEND", "COMMIT") else lost
 
 
 def _is_blamed(frame: Frame, told: ServerSaid) -> bool:

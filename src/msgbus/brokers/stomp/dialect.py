@@ -17,9 +17,6 @@ from msgbus.message import Address, Outgoing, Settlement, Source
 Another = Callable[[], Awaitable[Conversation]]
 """Opens a connection more."""
 
-BATCH = 1000
-LINGER = 0.002
-
 
 class Dialect(Protocol):
     """One kind of server."""
@@ -32,6 +29,11 @@ class Dialect(Protocol):
     @property
     def makes_queues(self) -> bool:
         """Whether a SEND or SUBSCRIBE makes the queue that is missing. Otherwise the message is dropped."""
+        ...
+
+    @property
+    def gives_back(self) -> bool:
+        """Whether NACK gives one message back to its queue."""
         ...
 
     async def learn(self, conversation: Conversation, clock: Clock) -> None:
@@ -82,11 +84,11 @@ class Dialect(Protocol):
         """Make queues: the source, and the queue's name (its own, or that of its dead letters)."""
         ...
 
-    def gives_back(self) -> bool:
-        """Whether NACK gives one message back to its queue."""
-        ...
 
-
-def options_of(out: Outgoing) -> StompOptions | None:
-    """The sender's own wishes."""
-    return out.native if isinstance(out.native, StompOptions) else None
+def prefer(options: StompOptions, headers: dict[str, str], priorities: int) -> None:
+    """The sender's own wishes, as headers of a SEND. `priorities`: the highest that the server knows."""
+    if options.priority is not None:
+        headers["priority"] = str(min(priorities, options.priority))
+    if not options.persistent:
+        headers["persistent"] = "false"
+    headers.update(options.headers)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from msgbus.brokers.mq.errors import ServerSaid, caused, said
 from msgbus.brokers.stomp.codec import Frame
-from msgbus.errors import BusError, Disconnected, Refused, Throttled, Unavailable
+from msgbus.errors import BusError, Refused, Throttled, Unavailable
 
 _PASSING = re.compile(
     r"limit|exceed|maximum (number of )?connections|stopp(ed|ing)|not (been )?started|starting|slave", re.I
@@ -18,37 +19,22 @@ _FOR_GOOD = re.compile(
 )
 
 
-class ServerSaid(Exception):
-    """An ERROR frame: its `message` header, and its text."""
-
-    def __init__(self, frame: Frame) -> None:
-        self.message = str(frame.headers.get("message", ""))
-        first = frame.body.decode("utf-8", "replace").strip().split("\n\t", 1)[0].strip()
-        self.text = first if self.message in first else f"{self.message}: {first}" if first else self.message
-        super().__init__(self.text)
-
-
-def said(error: BaseException | None) -> ServerSaid | None:
-    """What the server said, if that is what caused an error."""
-    cause = error.__cause__ if error is not None else None
-    return cause if isinstance(cause, ServerSaid) else None
-
-
-def caused(error: BusError, cause: BaseException) -> BusError:
-    """`error` with its native cause."""
-    error.__cause__ = cause
-    return error
+def _told(frame: Frame) -> ServerSaid:
+    """An ERROR frame: its `message` header, and the first line of its text."""
+    message = str(frame.headers.get("message", ""))
+    first = frame.body.decode("utf-8", "replace").strip().split("\n\t", 1)[0].strip()
+    return ServerSaid(first if message in first else f"{message}: {first}" if first else message)
 
 
 def connect_error(frame: Frame) -> BusError:
     """CONNECT was answered by an ERROR: wrong credentials, mostly."""
-    told = ServerSaid(frame)
+    told = _told(frame)
     return caused((Unavailable if _PASSING.search(told.text) else Refused)(told.text), told)
 
 
 def refusal(frame: Frame) -> BusError:
     """A frame was answered by an ERROR."""
-    told = ServerSaid(frame)
+    told = _told(frame)
     if _FULL.search(told.text):
         return caused(Throttled(told.text), told)
     return caused((Refused if _FOR_GOOD.search(told.text) else Unavailable)(told.text), told)
@@ -58,8 +44,3 @@ def is_gone(error: BusError) -> bool:
     """Whether the server said that a temporary destination is no more."""
     told = said(error)
     return told is not None and "DestinationDoesNotExist" in told.text
-
-
-def in_doubt(error: BusError) -> BusError:
-    """Nobody confirmed it and the connection is gone."""
-    return caused(Disconnected(f"no receipt came, it may have arrived: {error}"), error)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Mapping
-from typing import cast
 
+from msgbus.brokers.mq.errors import caused, connecting, lost
+from msgbus.brokers.mq.heartbeats import Heartbeats
+from msgbus.brokers.mq.protocol import SocketProtocol
 from msgbus.brokers.stomp.codec import BEAT, Decoder, Encoder, Frame, FrameError
-from msgbus.brokers.stomp.errors import caused, connect_error
-from msgbus.brokers.stomp.settings import Target
+from msgbus.brokers.stomp.errors import connect_error
+from msgbus.brokers.stomp.settings import Target, connect_headers
 from msgbus.brokers.stomp.wire import Ear
-from msgbus.brokers.writes import GatheredWrites, connecting
-from msgbus.clock import Clock, TimerHandle
+from msgbus.clock import Clock
 from msgbus.errors import BusError, Disconnected, Refused
 
 _FEW = 4096  # bytes
@@ -22,23 +22,20 @@ _QUICK: int = getattr(socket, "TCP_QUICKACK", 0)
 delay by 40 ms where nothing is to be sent."""
 
 
-class LeanLine(GatheredWrites):
+class LeanLine(SocketProtocol):
     """See wire.Line."""
 
     def __init__(self, target: Target, host: tuple[str, int], clock: Clock) -> None:
         super().__init__(asyncio.get_running_loop())
         self._target = target
         self._host = host
-        self._clock = clock
         self._ear: Ear | None = None
         self._answer: asyncio.Future[Frame] = self.loop.create_future()
         self._decoder = Decoder(body=max(target.options.max_bytes * 2, 1 << 24))
         self._speak("1.0")
         self._late: socket.socket | None = None
         self._lost = False
-        self._heard = False
-        self._silent = 0
-        self._beats: dict[str, TimerHandle] = {}
+        self._beats = Heartbeats(clock, self, BEAT, self._break)
 
     # -- opening and closing
 
@@ -51,16 +48,13 @@ class LeanLine(GatheredWrites):
             self._ear = ear
             if not self._answer.done() or self._answer.cancelled() or self._answer.exception() is not None:
                 self._lost = True
-                if self.transport is not None:
-                    self.transport.abort()
+                self.abort()
         return connected
 
     async def _connect(self) -> Mapping[str, str]:
-        context = self._target.context()
-        name = self._host[0] if context is not None else None
-        await self.loop.create_connection(lambda: self, *self._host, ssl=context, server_hostname=name)
-        beat = self._target.heart_beat()
-        headers = self._target.connect_headers() | {"heart-beat": f"{beat},{beat}"}
+        await self.connect(self._host, self._target.context())
+        beat = self._target.options.beat
+        headers = connect_headers(self._target) | {"heart-beat": f"{beat},{beat}"}
         self.write(self.encode(Frame("CONNECT", headers)))
         connected = (await self._answer).headers
         self._speak(connected.get("version", "1.0"))
@@ -77,24 +71,18 @@ class LeanLine(GatheredWrites):
         """Close the socket."""
         self.flush()
         self._stop()
-        if self.transport is not None:
-            self.transport.abort()
+        self.abort()
 
     def _stop(self) -> None:
         self._lost = True
-        for beat in self._beats.values():
-            beat.cancel()
+        self._beats.stop()
         self.free()
 
     # -- reading
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is there."""
-        self.begin(cast(asyncio.Transport, transport))
-
     def data_received(self, data: bytes) -> None:
         """Hand out what came."""
-        self._heard = True
+        self.heard = True
         if self._lost:
             return
         if self._late is not None and len(data) < _FEW:
@@ -121,11 +109,7 @@ class LeanLine(GatheredWrites):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
-        if isinstance(exc, ssl.SSLError) and not self._answer.done():
-            self._break(caused(Refused(f"the TLS connection was refused: {exc.reason or exc}"), exc))
-            return
-        error = Disconnected(f"the connection is lost: {exc or 'closed by the other side'}")
-        self._break(caused(error, exc) if exc is not None else error)
+        self._break(lost(exc, opening=not self._answer.done()))
 
     def _break(self, error: BusError) -> None:
         """The first reason is told."""
@@ -134,8 +118,7 @@ class LeanLine(GatheredWrites):
         if self._lost:
             return
         self._stop()
-        if self.transport is not None:
-            self.transport.abort()
+        self.abort()
         if self._ear is not None:
             self._ear.lost(error)
 
@@ -144,22 +127,5 @@ class LeanLine(GatheredWrites):
     def _begin_beats(self, ours: int, theirs: str) -> None:
         """Say something as often as the server asks for; hear something as often as it promised."""
         promised, asked = (int(part) if part.strip().isdecimal() else 0 for part in f"{theirs},0".split(",")[:2])
-        if ours and asked:
-            self._beat(max(ours, asked) / 2000)
-        if ours and promised:
-            self._listen(max(ours, promised) / 2000)
-
-    def _beat(self, half: float) -> None:
-        if not self.spoke:
-            self.write(BEAT)
-            self.flush()
-        self.spoke = False
-        self._beats["ours"] = self._clock.call_later(half, lambda: self._beat(half))
-
-    def _listen(self, half: float) -> None:
-        self._silent = 0 if self._heard else self._silent + 1
-        self._heard = False
-        if self._silent >= 4:
-            self._break(Disconnected(f"nothing heard for {4 * half:g} s: the connection is dead"))
-        else:
-            self._beats["theirs"] = self._clock.call_later(half, lambda: self._listen(half))
+        beat = ours and asked and max(ours, asked) / 1000
+        self._beats.start(beat, ours and promised and max(ours, promised) / 1000)

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from msgbus import headers as h
+from msgbus.brokers.mq import arrived
+from msgbus.brokers.mq.rabbitmq import DELIVERY_COUNT
 from msgbus.brokers.stomp.codec import Frame
 
 NATIVE = {h.CORRELATION: "correlation-id", h.REPLY_TO: "reply-to", h.TYPE: "type"}
 GROUP = "JMSXGroupID"
 DELAY = "AMQ_SCHEDULED_DELAY"
 AMQP_ID = "amqp-message-id"
-DELIVERY_COUNT = "x-delivery-count"
 
 _OWN = "msgbus-own"  # marks a message that carries headers under `msgbus-own-NAME`
 _PREFIX = "msgbus-own-"
@@ -41,22 +42,18 @@ RESERVED = frozenset(
 """Names with a meaning in STOMP or for a server."""
 
 
-class Arrived:
-    """A message that came: the token of its delivery, and its `raw`.
+class Arrived(arrived.Arrived):
+    """A message that came. `native`: all headers as they came; `headers`: the sender's, under their names here."""
 
-    `native`: all headers as they came; `headers`: those of the sender's, under their names here. `timestamp`: Unix
-    seconds. `owner`: the receiver that may settle it.
-    """
-
-    __slots__ = ("body", "deliveries", "headers", "native", "owner", "timestamp")
+    __slots__ = ("native",)
 
     def __init__(self, headers: dict[str, str], body: bytes, native: Mapping[str, str]) -> None:
         self.headers = headers
         self.body = body
         self.native = native
-        self.timestamp: float | None = None
+        self.timestamp = None
         self.deliveries = 1
-        self.owner: object = None
+        self.owner = None
 
     def __repr__(self) -> str:
         return f"Arrived({self.native.get('destination')!r}, {len(self.body)} bytes)"
@@ -67,24 +64,24 @@ def read(frame: Frame, names: Mapping[str, str]) -> Arrived:
     native, headers = frame.headers, dict(frame.headers)
     for name in _COMMON:  # faster than to pick the others
         headers.pop(name, None)
-    arrived = Arrived(headers, frame.body, native)
+    message = Arrived(headers, frame.body, native)
     if "timestamp" in native:
-        arrived.timestamp = _seconds(native["timestamp"])
+        message.timestamp = _seconds(native["timestamp"])
     for name, header in names.items():
         if name in headers:
             value = headers.pop(name)
             headers.setdefault(header, value)  # a foreign producer that writes our header means that
     if not _RARE.isdisjoint(headers):
-        _read_rare(arrived)
-    return arrived
+        _read_rare(message)
+    return message
 
 
-def _read_rare(arrived: Arrived) -> None:
-    headers = arrived.headers
+def _read_rare(message: Arrived) -> None:
+    headers = message.headers
     for name in _SERVERS.intersection(headers):
         del headers[name]
     if DELIVERY_COUNT in headers:
-        arrived.deliveries = 1 + _number(headers.pop(DELIVERY_COUNT))
+        message.deliveries = 1 + _number(headers.pop(DELIVERY_COUNT))
     if GROUP in headers:
         headers.setdefault(h.KEY, headers.pop(GROUP))
     if _OWN in headers:

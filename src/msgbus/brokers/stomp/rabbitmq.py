@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from msgbus import headers as h
 from msgbus.broker import Capabilities
 from msgbus.brokers.mailbox import Mailbox
+from msgbus.brokers.mq import rabbitmq
+from msgbus.brokers.mq.capabilities import common
+from msgbus.brokers.mq.errors import said
 from msgbus.brokers.stomp.codec import Frame
 from msgbus.brokers.stomp.conversation import Conversation
-from msgbus.brokers.stomp.dialect import BATCH, LINGER, Another, options_of
-from msgbus.brokers.stomp.errors import said
+from msgbus.brokers.stomp.dialect import Another, prefer
+from msgbus.brokers.stomp.options import StompOptions
 from msgbus.brokers.stomp.properties import AMQP_ID, NATIVE, Arrived, read, write
 from msgbus.brokers.stomp.settings import Options
 from msgbus.clock import Clock
@@ -24,7 +28,6 @@ from msgbus.message import Act, Address, Outgoing, Settlement, Source
 
 _WRITE = {**NATIVE, h.ID: AMQP_ID}
 _READ = {native: header for header, native in _WRITE.items()}
-_EARLIER = ("x-death", "x-first-death-", "x-last-death-")  # of another life: the server would believe it
 _REPLY = "/reply-queue/"  # written before the reply_to of AMQP where a MESSAGE shows it
 
 
@@ -33,48 +36,31 @@ class RabbitMq:
 
     together = False  # the receipt of a COMMIT is no publisher confirm
     makes_queues = False
+    gives_back = True  # NACK is basic.nack with requeue
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._counts = options.queue_type == "quorum"
 
     async def learn(self, conversation: Conversation, clock: Clock) -> None:
         """CONNECTED says it all."""
 
     def capabilities(self, source: Source | None) -> Capabilities:
         """No order: the plugin of 3.10 can't make a queue with a single active consumer. No delays."""
-        return Capabilities(
-            send_batch=BATCH,
-            send_slots=4,
-            send_order="connection",
-            message_bytes=self._options.max_bytes,
-            binary=True,
-            expiry=True,
-            receive_batch=BATCH,
+        return replace(
+            common(self._options.max_bytes),
             lease_max=self._options.consumer_timeout,
-            counts_deliveries=self._counts,
-            settle_batch=BATCH,
-            settle_slots=4,
-            settle_linger=LINGER,
-            dead_letters=True,
-            fanout=True,
-            queues=True,
-            reply=True,
+            counts_deliveries=self._options.queue_type == "quorum",
         )
-
-    def gives_back(self) -> bool:
-        """NACK is basic.nack with requeue."""
-        return True
 
     # -- names
 
     def queue_of(self, place: Source | Address) -> str:
         """The queue's name."""
-        return f"{place.name}.{place.group}" if place.kind == "topic" else place.name
+        return rabbitmq.queue_of(place)
 
     def dead_of(self, queue: str) -> str:
         """Where its dead letters are."""
-        return f"{queue}.dead"
+        return rabbitmq.dead_of(queue)
 
     def _destination(self, address: Address) -> str:
         kind, name, group = address
@@ -100,13 +86,8 @@ class RabbitMq:
         headers = {"destination": self._destination(out.address), "persistent": "true", "timestamp": str(int(now))}
         if out.expires_at is not None and h.REPLY_TO not in out.headers:
             headers["expiration"] = str(max(0, int((out.expires_at - now) * 1000)))
-        options = options_of(out)
-        if options is not None:
-            if options.priority is not None:
-                headers["priority"] = str(options.priority)
-            if not options.persistent:
-                headers["persistent"] = "false"
-            headers.update(options.headers)
+        if isinstance(out.native, StompOptions):
+            prefer(out.native, headers, 255)
         self._write(out.headers, headers)
         return Frame("SEND", headers, out.body)
 
@@ -117,8 +98,7 @@ class RabbitMq:
         headers = {"destination": f"/amq/queue/{place}", "persistent": "true", "timestamp": str(int(now))}
         if "priority" in arrived.native:
             headers["priority"] = arrived.native["priority"]
-        kept = {name: value for name, value in arrived.headers.items() if not name.startswith(_EARLIER)}
-        self._write({**kept, **(settlement.headers or {})}, headers)
+        self._write({**rabbitmq.without_servers_own(arrived.headers), **(settlement.headers or {})}, headers)
         return Frame("SEND", headers, arrived.body)
 
     @staticmethod
@@ -129,10 +109,7 @@ class RabbitMq:
 
     def arrived(self, frame: Frame) -> Arrived:
         """A MESSAGE."""
-        arrived = read(frame, _READ)
-        if not self._counts:
-            arrived.deliveries = 1
-        return arrived
+        return read(frame, _READ)
 
     def subscription(self, source: Source, prefetch: int) -> Mapping[str, str]:
         """Each message is acknowledged by itself. A missing queue is an error, and not made."""
@@ -169,7 +146,7 @@ class RabbitMq:
             if self._options.queue_type == "quorum":
                 headers["x-queue-type"] = "quorum"
             if own:
-                headers |= {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self.dead_of(queue)}
+                headers |= rabbitmq.dead_lettering(queue)
             bound = own and source.kind == "topic"
             headers |= (
                 {"destination": f"/topic/{source.name}", "x-queue-name": queue}

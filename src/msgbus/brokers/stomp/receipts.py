@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+from msgbus.brokers.mq.outcomes import Outcomes, Pending, fail
 from msgbus.brokers.stomp.codec import Frame
 from msgbus.errors import BusError
-
-
-class Outcomes:
-    """What became of the frames of one call: None is confirmed. `done` is set when each has a result.
-
-    `together`: the one frame is the COMMIT of a transaction. `doubt`: something in it failed.
-    """
-
-    __slots__ = ("done", "doubt", "frames", "left", "results", "together")
-
-    def __init__(self, frames: Sequence[Frame], loop: asyncio.AbstractEventLoop, *, together: bool = False) -> None:
-        self.frames = frames
-        self.results: list[BusError | None] = [None] * len(frames)
-        self.left = len(frames)
-        self.done: asyncio.Future[None] = loop.create_future()
-        self.together = together
-        self.doubt: BusError | None = None
-
-    def settle(self, place: int, result: BusError | None) -> None:
-        """The result of one of them."""
-        self.results[place] = result or self.doubt
-        self.left -= 1
-        if not self.left and not self.done.done():
-            self.done.set_result(None)
 
 
 class Receipts:
@@ -38,9 +14,9 @@ class Receipts:
 
     def __init__(self) -> None:
         self._last = 0
-        self._awaited: dict[str, tuple[Outcomes, int]] = {}
+        self._awaited: dict[str, Pending[Frame]] = {}
 
-    def expect(self, outcomes: Outcomes, place: int = 0) -> str:
+    def expect(self, outcomes: Outcomes[Frame], place: int = 0) -> str:
         """The id for the `receipt` header of one of its frames."""
         self._last += 1
         receipt = str(self._last)
@@ -57,13 +33,12 @@ class Receipts:
 
     def doubt(self, error: BusError) -> bool:
         """An ERROR that names no receipt: it may be of any open transaction. False where there is none."""
-        open_ = [outcomes for outcomes, _ in self._awaited.values() if outcomes.together]
+        open_ = [outcomes for outcomes, place in self._awaited.values() if outcomes.sent[place].command == "COMMIT"]
         for outcomes in open_:
-            outcomes.doubt = error
+            outcomes.results[0] = error
         return bool(open_)
 
     def fail(self, error: Callable[[Frame], BusError]) -> None:
         """No more receipts come: `error(frame)` is the result of each that is missing."""
         awaited, self._awaited = self._awaited, {}
-        for outcomes, place in awaited.values():
-            outcomes.settle(place, error(outcomes.frames[place]))
+        fail(awaited.values(), error)

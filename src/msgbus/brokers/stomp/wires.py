@@ -7,15 +7,14 @@ alone.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from msgbus.broker import Status
+from msgbus.brokers.mq.connections import Failover, Reopened
 from msgbus.brokers.stomp.conversation import Conversation
 from msgbus.brokers.stomp.lean import LeanLine
 from msgbus.brokers.stomp.settings import Target
 from msgbus.brokers.stomp.wire import Line
-from msgbus.brokers.writes import Failover
 from msgbus.clock import Clock
 from msgbus.errors import Disconnected, Unavailable
 
@@ -29,50 +28,24 @@ class Wires:
         self._target = target
         self._clock = clock
         self._greet = greet
-        self._publishing: Conversation | None = None
-        self._opening = asyncio.Lock()
         self._hosts = Failover(target.hosts, target)
+        self._publishing = Reopened(target, self._greeted)
 
     async def open(self) -> None:
         """Open the publishing connection, if it is not."""
-        async with self._opening:
-            if self._publishing is None or self._publishing.closed is not None:
-                if self._publishing is not None:
-                    await self._publishing.close()
-                self._publishing = None
-                conversation = await self._connect()
-                try:
-                    await self._greet(conversation)
-                except BaseException:
-                    conversation.abandon()
-                    raise
-                self._publishing = conversation
+        await self._publishing.open()
 
     async def close(self) -> None:
         """Close it; the connections of receivers end with them."""
-        publishing, self._publishing = self._publishing, None
-        if publishing is not None:
-            await publishing.close()
+        await self._publishing.close()
 
     def status(self) -> Status:
         """Of the publishing connection."""
-        publishing = self._publishing
-        if publishing is None:
-            return Status(False, reason=f"{self._target}: not connected")
-        if publishing.closed is not None:
-            return Status(False, reason=f"{self._target}: {publishing.closed}")
-        if publishing.held:
-            return Status(True, blocked=True, reason=f"{self._target} does not take what is written")
-        return Status(True)
+        return self._publishing.status()
 
     def publishing(self) -> Conversation:
         """The connection that publishes. Raises Disconnected."""
-        publishing = self._publishing
-        if publishing is None:
-            raise Disconnected(f"{self._target}: not connected")
-        if publishing.closed is not None:
-            raise Disconnected(f"{self._target}: {publishing.closed}") from publishing.closed
-        return publishing
+        return self._publishing.alive()
 
     async def another(self) -> Conversation:
         """A connection more. Raises Disconnected only where the publishing one is gone too."""
@@ -82,6 +55,15 @@ class Wires:
         except Disconnected as error:
             self.publishing()
             raise Unavailable(f"no other connection: {error}") from error
+
+    async def _greeted(self) -> Conversation:
+        conversation = await self._connect()
+        try:
+            await self._greet(conversation)
+        except BaseException:
+            conversation.abandon()
+            raise
+        return conversation
 
     async def _connect(self) -> Conversation:
         return await self._hosts.open(lambda host: Conversation(self._line(host)))

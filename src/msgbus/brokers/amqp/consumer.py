@@ -1,0 +1,82 @@
+"""One consumer on a channel of its own, so that `multiple` acknowledges nobody else's messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from msgbus.brokers.amqp.acks import AckWindow
+from msgbus.brokers.amqp.copies import Copies
+from msgbus.brokers.amqp.names import DUE
+from msgbus.brokers.amqp.wire import Arrived, Channel
+from msgbus.errors import BusError
+from msgbus.message import Source
+
+_AGAIN = 1.0  # seconds until a message that came too early is sent on again, where that failed
+_LAST = 1.0  # seconds that sending on may take when the receiver is closed
+
+
+class Consumer:
+    """See mq.receiver.Subscription. `tag` is the server's name of it."""
+
+    def __init__(self, source: Source, channel: Channel, tag: str, copies: Copies) -> None:
+        self._source = source
+        self._channel = channel
+        self._tag = tag
+        self._copies = copies
+        self._window = AckWindow()
+        self._sending_on: set[asyncio.Task[None]] = set()
+
+    @property
+    def closed(self) -> BusError | None:
+        """Why its channel is dead."""
+        return self._channel.closed
+
+    def read(self, batch: Sequence[Arrived]) -> Sequence[Arrived]:
+        """All but what came before its time: that is sent on."""
+        early = [arrived for arrived in batch if DUE in arrived.headers and self._copies.is_early(arrived)]
+        if not early:
+            return batch
+        task = asyncio.ensure_future(self._send_on(early))
+        self._sending_on.add(task)
+        task.add_done_callback(self._sending_on.discard)
+        return [arrived for arrived in batch if DUE not in arrived.headers]
+
+    async def _send_on(self, early: Sequence[Arrived]) -> None:
+        """What came before its time waits again, and is acknowledged when its copy is confirmed."""
+        while early and self._channel.closed is None:
+            outcomes = await self._copies.send_on(self._source, early)
+            self.acknowledge([arrived for arrived, outcome in zip(early, outcomes, strict=True) if outcome is None])
+            early = [arrived for arrived, outcome in zip(early, outcomes, strict=True) if outcome is not None]
+            if early:
+                await self._copies.sleep(_AGAIN)
+
+    def acknowledge(self, messages: Sequence[Arrived]) -> None:
+        """As few frames as the window needs."""
+        acks = self._window.done([arrived.tag for arrived in messages])
+        if acks and self._channel.closed is None:
+            self._channel.ack(acks)
+
+    def give_back(self, messages: Sequence[Arrived]) -> None:
+        """Basic.Nack with requeue for each."""
+        tags = [arrived.tag for arrived in messages]
+        self._channel.requeue(tags)
+        self._window.told(tags)
+
+    async def cancel(self) -> bool:
+        """What is in hand stays."""
+        if self._channel.closed is None:
+            await self._channel.cancel(self._tag)
+        return True
+
+    async def close(self) -> None:
+        """Let acknowledgements go out, then the channel."""
+        if self._sending_on:
+            await asyncio.wait(self._sending_on, timeout=_LAST)
+            for task in self._sending_on:
+                task.cancel()
+        await self._channel.close()
+
+    def abandon(self) -> None:
+        """The same without waiting."""
+        self._channel.abandon()
