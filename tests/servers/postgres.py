@@ -1,5 +1,5 @@
-"""PostgreSQL 16 from the programs inside the PyPI package pgserver (its Python side is not used: as root it
-would create an account on the machine)."""
+"""PostgreSQL from the programs inside the PyPI package pgserver (its Python side is not used: as root it would
+create an account on the machine); where there is none for this Python, from Debian's package."""
 
 import os
 import pwd
@@ -7,20 +7,25 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from tests.servers.errors import StartError
 from tests.servers.model import LOOPBACK, Definition, Endpoint, Keeps, Place
-from tests.servers.packages import PyPI
+from tests.servers.packages import Debian, PyPI
 
 _pgserver = PyPI("postgres", ("pgserver==0.1.4",))
+_debian = Debian("postgresql", "/usr/lib/postgresql")
+_NEED: PyPI | Debian = _pgserver if sys.version_info < (3, 13) else _debian  # it has no wheel for later ones
 _URL = "postgresql://postgres@127.0.0.1:{postgres}/postgres"
 _USER = "nobody"  # PostgreSQL refuses to run as root
 
 
 def _program(name: str) -> str:
-    return str(_pgserver.package("pgserver") / "pginstall" / "bin" / name)
+    if _NEED is _pgserver:
+        return str(_pgserver.package("pgserver") / "pginstall" / "bin" / name)
+    return str(max(Path(_debian.probe).glob(f"*/bin/{name}"), default=Path(name)))
 
 
 def _prepare(place: Place) -> None:
@@ -80,8 +85,8 @@ def _command(place: Place) -> list[str]:
 
 POSTGRES = Definition(
     name="postgres",
-    title="PostgreSQL 16",
-    needs=(_pgserver,),
+    title="PostgreSQL",
+    needs=(_NEED,),
     ports=("postgres",),
     endpoints={"postgres": Endpoint(_URL, "MSGBUS_TEST_POSTGRES_URL")},
     command=_command,
