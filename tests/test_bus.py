@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import cast
@@ -15,7 +15,7 @@ from tests.scripted import PLAIN, HandClock, ScriptedAdmin, consuming, turns
 
 from msgbus import Bus, BusError, ConfigError, Disconnected, Queue, Refused, Rpc, Settings, Topic, brokers
 from msgbus.broker import Binding, Difference, QueueSpec, Status, TopicSpec
-from msgbus.message import Source
+from msgbus.message import Outgoing, Receipt, Source
 
 
 async def test_a_bus_that_is_not_open_says_how_to_open_it() -> None:
@@ -290,3 +290,26 @@ async def test_closing_goes_on_when_one_broker_fails_to_close(
         await bus.__aexit__(None, None, None)
     assert not two.connected
     assert bus.health().problems == ("the bus is not open",)
+
+
+async def test_a_bus_that_is_being_closed_takes_nothing_new(clock: HandClock, scripted: OpenScripted) -> None:
+    """What it would open is on no list of what is closed."""
+    broker, go = scripted(), asyncio.Event()
+    bus = Bus("scripted://one", clock=clock)
+    other: Topic[Order] = Topic("other", Order)
+
+    async def on_send(batch: Sequence[Outgoing]) -> Sequence[Receipt]:
+        await go.wait()
+        return [Receipt(out.id) for out in batch]
+
+    await bus.__aenter__()
+    broker.on_send = on_send
+    sending = asyncio.create_task(bus.publish(ORDERS, Order(order_id="1")))
+    await turns()
+    closing = asyncio.create_task(bus.__aexit__(None, None, None))
+    await turns()
+    with pytest.raises(BusError, match="not open"):
+        await bus.publish(other, Order(order_id="2"))
+    go.set()
+    await sending
+    await closing

@@ -9,6 +9,7 @@ from msgbus.bus import Bus
 from msgbus.codecs.json import Json
 from msgbus.config import Settings
 from msgbus.consuming.health import Health
+from msgbus.envelope.claim import BodyStore, DirectoryStore
 from msgbus.errors import (
     BusError,
     ConfigError,
@@ -35,6 +36,7 @@ from msgbus.topic import Queue, Rpc, Topic
 
 __all__ = [
     "Batch",
+    "BodyStore",
     "Breaker",
     "Bus",
     "BusError",
@@ -43,6 +45,7 @@ __all__ = [
     "DecodeError",
     "Delivery",
     "Depends",
+    "DirectoryStore",
     "Disconnected",
     "Failed",
     "Handle",

@@ -94,7 +94,8 @@ class Bus(Router):
     @property
     def links(self) -> Mapping[str, Link]:
         """The connection to each broker by its URL; none while the bus is closed."""
-        return {} if self._wiring is None else self._wiring.links
+        wiring = self._wiring  # once: `health` may be called from any thread
+        return {} if wiring is None else wiring.links
 
     @contextmanager
     def exchanged(self, url: str, clock: Clock, publish: PublishMiddleware) -> Iterator[Settings]:
@@ -143,9 +144,9 @@ class Bus(Router):
             return
         self._connecting.cancel()
         await asyncio.wait([self._connecting])
-        if self._wiring is not None:
-            await self._wiring.close()
-        self._wiring, self._outlets, self._calls = None, {}, {}
+        wiring, self._wiring, self._outlets, self._calls = self._wiring, None, {}, {}
+        if wiring is not None:
+            await wiring.close()
 
     @asynccontextmanager
     async def consuming(self) -> AsyncIterator[Self]:
@@ -157,7 +158,7 @@ class Bus(Router):
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self)
-            runners = await self._opened().runners(self.registrations)
+            runners = await self._wired().runners(self.registrations)
             if self._lifespan is not None:
                 await stack.enter_async_context(self._lifespan(self))
             async with _bare_errors(), asyncio.TaskGroup() as group:
@@ -188,9 +189,9 @@ class Bus(Router):
 
     def link_for(self, name: str) -> Link:
         """The link that carries a topic, queue or call. Raises BusError where the bus is not open."""
-        return self._opened().link_for(name)
+        return self._wired().link_for(name)
 
-    def _opened(self) -> Wiring:
+    def _wired(self) -> Wiring:
         if self._wiring is None:
             raise BusError("the bus is not open: use `async with bus:` or `async with bus.consuming():`")
         return self._wiring
@@ -214,7 +215,7 @@ class Bus(Router):
         Timeout is raised, by default `settings.publish_timeout`; the message may have arrived all the same.
         Raises Refused where the message or the broker makes it impossible.
         """
-        outlet = self._outlets.get(topic) or await self._opened().outlet_for(topic, Topic)
+        outlet = self._outlets.get(topic) or await self._wired().outlet_for(topic, Topic)
         return await self._confirmed(outlet, outlet.prepare(payload, key, headers, delay, options), timeout)
 
     async def publish_many(
@@ -230,7 +231,7 @@ class Bus(Router):
         One receipt per payload, in order. Raises PublishFailed with one result per payload where an entry failed
         (too large, of the wrong type, refused by the broker); the others were sent.
         """
-        outlet = self._outlets.get(topic) or await self._opened().outlet_for(topic, (Topic, Queue))
+        outlet = self._outlets.get(topic) or await self._wired().outlet_for(topic, (Topic, Queue))
         batch, refused = outlet.prepare_many(payloads, headers)
         if not batch:
             return outlet.receipts([], refused)
@@ -250,7 +251,7 @@ class Bus(Router):
         timeout: float | None = None,
     ) -> Receipt:
         """Send to a queue, where one consumer gets it. As `publish` otherwise."""
-        outlet = self._outlets.get(queue) or await self._opened().outlet_for(queue, Queue)
+        outlet = self._outlets.get(queue) or await self._wired().outlet_for(queue, Queue)
         return await self._confirmed(outlet, outlet.prepare(payload, key, headers, delay, options), timeout)
 
     async def _confirmed(self, outlet: Outlet, out: Outgoing, timeout: float | None) -> Receipt:
@@ -270,7 +271,7 @@ class Bus(Router):
         """Ask and await the reply. Raises Timeout after `timeout` seconds, RemoteError where the responder failed
         or its reply is not of the declared type, Disconnected where the reply may be lost.
         """
-        call = self._calls.get(rpc) or await self._opened().call_for(rpc)
+        call = self._calls.get(rpc) or await self._wired().call_for(rpc)
         with Deadline(self._alarms, timeout, rpc):
             reply: Reply = await call.request(payload, timeout, key, dict(headers or {}))
         return reply

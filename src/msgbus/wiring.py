@@ -80,6 +80,7 @@ class Wiring:
                 await closing.close()
             except Exception:
                 log.exception("closing %s failed", closing)
+        self.alarms.close()
 
     def link_for(self, name: str) -> Link:
         """The link that carries a topic, queue or call."""
@@ -132,14 +133,10 @@ class Wiring:
 
     # -- consuming
 
-    def sources(self, registrations: Sequence[Registration]) -> list[tuple[Source, list[Registration]]]:
-        """What handlers read, with the names that the settings give; those that share a subscription together."""
-        return sources_of(registrations, self._settings, self._equipment.store)
-
     async def runners(self, registrations: Sequence[Registration]) -> list[Runner]:
         """What keeps each subscription of the handlers running, not yet started; what they need is made."""
         runners = []
-        for source, members in self.sources(registrations):
+        for source, members in sources_of(registrations, self._settings, self._equipment.store):
             link = self.link_for(members[0].target.name)
             subscription = self._subscription(source, members, link)
             await self._ensure(link, topology_of(source, subscription.options))

@@ -7,7 +7,7 @@ from tests.conftest import OpenScripted
 from tests.models import WORK, Order
 from tests.scripted import HandClock, consuming, delivery
 
-from msgbus import Batch, Bus, Delivery, Limits, Message, Retry, SendOptions
+from msgbus import Batch, Breaker, Bus, Delivery, Limits, Message, Retry, SendOptions
 from msgbus import headers as h
 from msgbus.message import Act, Source
 
@@ -96,3 +96,40 @@ def test_a_dead_letter_never_expires() -> None:
     assert not h.has_expired({h.EXPIRES: "5", h.DEAD_REASON: ""}, 6.0)
     assert not h.has_expired({h.EXPIRES: "2026-01-01T00:00:00Z"}, 6.0)
     assert not h.has_expired({}, 6.0)
+
+
+async def test_one_that_expired_in_a_batch_that_is_bisected_is_counted_once(
+    clock: HandClock, scripted: OpenScripted
+) -> None:
+    broker = scripted()
+    broker.feed("work", *(order(each, f"{clock.time() + 60:.3f}") for each in ("bad", "b", "c")), order("late", "5.0"))
+    bus = Bus("scripted://one", clock=clock)
+
+    @bus.consumer(WORK, batch=Batch(size=10, wait=0.1, bisect=True), retry=Retry(attempts=1))
+    async def handle(batch: list[Order]) -> None:
+        if any(each.order_id == "bad" for each in batch):
+            raise ValueError
+
+    async with consuming(bus, clock):
+        await clock.until(lambda: len(broker.settled) == 4)
+        stats = bus.runners[0].subscription.stats
+    assert (stats.expired, stats.dead, stats.handled) == (1, 1, 3)
+
+
+async def test_one_that_expired_does_not_close_the_breaker(clock: HandClock, scripted: OpenScripted) -> None:
+    """The trial after a pause must be one that a handler sees: what waited through the pause may have expired in it."""
+    broker = scripted()
+    bus = Bus("scripted://one", clock=clock)
+
+    @bus.consumer(WORK, limits=Limits(breaker=Breaker(failures=1, pause=10.0, on=(OSError,))), retry=Retry(attempts=1))
+    async def handle(order: Order) -> None:
+        raise OSError("down")
+
+    async with consuming(bus, clock):
+        broker.feed("work", order("1", f"{clock.time() + 900:.3f}"))
+        await clock.until(lambda: len(broker.settled) == 1)
+        broker.feed("work", order("late", f"{clock.time() + 5:.3f}"))
+        await clock.until(lambda: (Act.ACK, "late") in broker.acts())
+        breaker = bus.runners[0].policy.breaker
+        assert breaker is not None
+        assert not breaker.is_closed

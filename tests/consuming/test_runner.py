@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from tests.conftest import OpenScripted
-from tests.models import WORK, Order
+from tests.models import LINE, WORK, Order
 from tests.scripted import PLAIN, HandClock, consuming, delivery, turns
 
 from msgbus import Bus, Disconnected, LeaseLost, Limits, Message, ReceiverClosed, Refused, Throttled
@@ -193,3 +193,35 @@ async def test_a_lost_lease_makes_room_for_the_next_message(clock: HandClock, sc
         await turns()
         assert broker.acts() == [(Act.ACK, "2")]
         assert bus.runners[0].subscription.stats.lost == 1
+
+
+async def test_the_handlers_of_a_subscription_whose_sibling_dies_may_clean_up(
+    clock: HandClock, scripted: OpenScripted
+) -> None:
+    broker = scripted(replace(PLAIN, order="key"))
+    broker.feed("work", delivery(Source("queue", "work"), "a", b'{"order_id": "a"}'))
+    bus = Bus("scripted://one", clock=clock)
+    started, cleaned = asyncio.Event(), asyncio.Event()
+
+    @bus.consumer(WORK)
+    async def clean(order: Order) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(1.5)  # longer than a client that swallows a cancellation is given
+            assert broker.receivers[0].is_open
+            cleaned.set()
+
+    @bus.consumer(LINE)
+    async def other(order: Order) -> None: ...
+
+    async def serve() -> None:
+        async with bus.consuming():
+            await started.wait()
+            broker.feed("line", ZeroDivisionError("a bug"))
+            await asyncio.Event().wait()
+
+    with pytest.raises(ZeroDivisionError):
+        await serve()
+    assert cleaned.is_set()

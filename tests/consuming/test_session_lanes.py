@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from tests.conftest import OpenScripted
@@ -203,3 +204,31 @@ async def test_a_held_head_whose_lease_is_lost_takes_its_followers_with_it(
         await clock.advance(1.0)
     assert log == ["a1"]
     assert broker.acts() == [(Act.RELEASE, "a2")]
+
+
+async def test_a_follower_whose_lease_is_lost_while_it_waits_is_not_settled(
+    clock: HandClock, scripted: OpenScripted
+) -> None:
+    """It goes back with its head in the books only: the broker has taken it back already."""
+    broker = scripted(KEEPS)
+    broker.feed("line", head("a1", "a"), head("a2", "a"), head("a3", "a"))
+    bus = Bus("scripted://one", clock=clock)
+    go = asyncio.Event()
+
+    @bus.consumer(LINE, retry=Retry(first_delay=300.0, jitter=0.0))
+    async def work(message: Message[Order]) -> None:
+        await go.wait()
+        raise ValueError
+
+    async with consuming(bus, clock):
+        (runner,) = bus.runners
+        await clock.until(lambda: runner.session is not None and len(runner.session.in_hand) == 3)
+        assert runner.session is not None
+        (waiting,) = [each for each in runner.session.in_hand if each.headers["ce-id"] == "a2"]
+        lose = broker.receivers[0].on_lost
+        assert lose is not None
+        lose(waiting, LeaseLost("gone"))
+        go.set()
+        await clock.until(lambda: len(broker.settled) == 2)
+    assert broker.acts() == [(Act.RETRY, "a1"), (Act.RELEASE, "a3")]
+    assert runner.subscription.stats.lost == 1

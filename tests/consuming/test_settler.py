@@ -193,3 +193,16 @@ async def test_acknowledgements_go_on_while_copies_wait(clock: HandClock, act: A
     await bench.settler.flush()
     assert len(bench.results) == 10
     await bench.close()
+
+
+async def test_a_dead_letter_that_was_held_is_tried_again_soon(clock: HandClock) -> None:
+    """The long wait is for a refusal; what is throttled afterwards waits as anything that is throttled."""
+    bench = Bench(clock, replace(PLAIN, retry_delay=None))
+    answers = [Refused("full"), Throttled("slow"), None]
+    bench.broker.on_settle = lambda s: answers.pop(0)
+    began = clock.now()
+    await turns()
+    bench.add("a", act=Act.DEAD)
+    await clock.until(lambda: bench.results)
+    assert 60.0 <= clock.now() - began < 70.0
+    await bench.close()

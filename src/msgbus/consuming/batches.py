@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 from collections.abc import Sequence
 
-from msgbus.consuming.policy import Policy
+from msgbus.consuming.policy import Expired, Policy
 from msgbus.consuming.worker import Worker, cancelled, too_often
 from msgbus.errors import LeaseLost, Timeout
 from msgbus.handlers.context import isolated
@@ -47,10 +47,9 @@ class Batches:
         return [*first, *rest]
 
     async def _handle_batch(self, batch: Sequence[Delivery]) -> Sequence[Exception | None]:
-        """An entry whose envelope is damaged, or that came too often, fails alone; one that expired is left out."""
+        """An entry whose envelope is damaged, that came too often or has expired, fails alone."""
         results: list[Exception | None] = [self._preflight(delivery) for delivery in batch]
         good = [place for place, error in enumerate(results) if error is None]
-        good = [place for place in good if not self._policy.is_unwanted(batch[place])]
         handle = self._handle
         if good and handle is not None:
             outcomes = await handle([batch[place] for place in good])
@@ -66,4 +65,4 @@ class Batches:
                 self._open(delivery)
         except Exception as error:
             return error
-        return None
+        return Expired() if self._policy.has_expired(delivery) else None

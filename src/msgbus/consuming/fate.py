@@ -19,8 +19,8 @@ class Fate:
     """The deliveries of one session.
 
     `in_hand` has all of them and when each came, from the receipt until the settlement has a result. Each is in one
-    place of four: parked in its lane, `ready` for a worker, with a worker, or held for a retry. What is ready is in
-    hand: one whose lease is lost is taken out of both.
+    place of five: parked in its lane, `ready` for a worker, with a worker, held for a retry, or being settled. What
+    is ready is in hand: one whose lease is lost is taken out of both.
     """
 
     def __init__(self, subscription: Subscription, policy: Policy, alarms: Alarms) -> None:
@@ -113,7 +113,7 @@ class Fate:
         self._settle(self._policy.given_back(settlement))
         lane = settlement.delivery.lane
         if lane is not None:
-            self._release(self._lanes.clear(lane))
+            self._release_followers(lane)
 
     # -- what else may befall it
 
@@ -136,7 +136,7 @@ class Fate:
         if self.in_hand.pop(delivery, None) is not None:
             self._stats.lost += 1
         if is_head and delivery.lane is not None:
-            self._release(self._lanes.clear(delivery.lane))
+            self._release_followers(delivery.lane)
         self._look_again()
 
     def stop(self) -> None:
@@ -155,6 +155,10 @@ class Fate:
         for alarm in self._held.values():
             alarm.cancel()
         self._held.clear()
+
+    def _release_followers(self, lane: str) -> None:
+        """All that waits behind the head of a key goes back with it, but for what is not ours any more."""
+        self._release([delivery for delivery in self._lanes.clear(lane) if delivery in self.in_hand])
 
     def _release(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:

@@ -77,6 +77,11 @@ class BreakerState:
         self._paused_until: float | None = None
 
     @property
+    def has_failures(self) -> bool:
+        """Whether a success would change anything."""
+        return self._failures > 0
+
+    @property
     def is_closed(self) -> bool:
         return self._paused_until is None
 

@@ -2,7 +2,7 @@
 
 | what failed | what becomes of the delivery |
 |---|---|
-| it expired before its handler began | `is_unwanted`: acknowledged, counted, seen by nobody |
+| it expired before its handler began | `failed`, with Expired: acknowledged, counted, seen by nobody |
 | its handler, a middleware, decoding | `failed`: another attempt after a delay, or dead with the reason |
 | it is to be tried again | `must_hold`: it waits in hand, or goes back to the broker |
 | the broker took the settlement badly | `after_refusal`: settled again soon, settled otherwise, or it has ended |
@@ -34,6 +34,10 @@ class Stopped(Timeout):
     """The handler was cancelled because its process stops: not the message's fault, so it goes back as it came."""
 
 
+class Expired(BusError):
+    """Nobody wants the message any more: it is acknowledged unseen, which is no success of its handler."""
+
+
 class Policy:
     """A subscription's `Retry` and `Breaker` at work, on what its broker can do.
 
@@ -52,11 +56,9 @@ class Policy:
         self._time = time
         self._stats = subscription.stats
 
-    def is_unwanted(self, delivery: Delivery) -> bool:
-        """Whether it has expired, so that no handler is to see it; counted. Asked of each start of a handler."""
-        expired = h.has_expired(delivery.headers, self._time())
-        self._stats.expired += expired
-        return expired
+    def has_expired(self, delivery: Delivery) -> bool:
+        """Whether nobody wants it any more, so that no handler is to see it."""
+        return h.has_expired(delivery.headers, self._time())
 
     def failed(self, delivery: Delivery, error: Exception) -> Settlement | None:
         """The settlement of a delivery whose handler (or a middleware, or the core itself) raised `error`.
@@ -66,6 +68,9 @@ class Policy:
         if isinstance(error, LeaseLost):
             log.warning("%s: lease lost, the handler was cancelled", delivery.source, extra=_about(delivery, error))
             return None
+        if isinstance(error, Expired):
+            self._stats.expired += 1
+            return Settlement(delivery, Act.ACK, error=error)
         if isinstance(error, Stopped):
             log.warning("%s: %s, the message goes back", delivery.source, error, extra=_about(delivery, error))
             return Settlement(delivery, Act.RELEASE)
@@ -108,7 +113,7 @@ class Policy:
         """Whether `error` ends it: no further attempt."""
         if isinstance(error, _PROVEN_BAD):
             return True
-        if isinstance(error, (Unavailable, Stopped)):
+        if isinstance(error, (Unavailable, Stopped, Expired)):
             return False
         if delivery.attempt >= self.retry.attempts or self._is_too_old(delivery):
             return True

@@ -46,8 +46,8 @@ class Results:
             else:
                 self._count(settlement)
         self._stats.handled += acknowledged
-        if acknowledged and self._breaker is not None:
-            self._breaker.succeeded()
+        if acknowledged and self._breaker is not None and self._breaker.has_failures:
+            self._judge(self._breaker, batch)
         if self._store is not None:
             self._forget_bodies(self._store, batch)
         self._settled(len(batch))
@@ -61,6 +61,12 @@ class Results:
                 self._in_hand.pop(settlement.delivery, None)
                 self._stats.lost += isinstance(error, LeaseLost)
         self._settled(len(batch) - len(taken))
+
+    @staticmethod
+    def _judge(breaker: BreakerState, batch: Sequence[Settlement]) -> None:
+        """What is acknowledged though it failed (expired, a requester was told) says nothing of what handlers need."""
+        if any(settlement.act is _ACK and settlement.error is None for settlement in batch):
+            breaker.succeeded()
 
     def _count(self, settlement: Settlement) -> None:
         stats = self._stats

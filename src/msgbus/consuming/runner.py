@@ -88,6 +88,10 @@ class Runner:
             await self._end(self._task)
 
     async def _end(self, work: asyncio.Task[None]) -> None:
+        """Cancel it. A session gets its time to end its handlers: cancelled twice, it would leave them running."""
+        if self.session is not None:
+            work.cancel()
+            await asyncio.wait([work], timeout=2 * _HARD_STOP)
         if not await cancelled_within(work, _HARD_STOP):
             log.error("%s: its client does not end when cancelled, and is left behind", self.subscription.source)
             work.add_done_callback(_look)

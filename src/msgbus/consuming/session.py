@@ -76,7 +76,7 @@ class Session:
         self._fate.stop()
         await self._within(max(_HARD_STOP, grace), self._spawn(self._intake.stop()))
         self._fate.release_unstarted()
-        if not await self._idle_within(grace):
+        if not await self._idle_within(grace) and not self._over.done():  # else they are cancelled already
             self._workers.interrupt(Stopped(f"stopped while running, after {grace:g} s of grace"))
             await self._idle_within(_HARD_STOP)
         if self._polling is not None:  # what it brings must be given back

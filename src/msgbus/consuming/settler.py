@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from msgbus import backoff
@@ -20,7 +21,7 @@ AfterRefusal = Callable[[Settlement, BusError], Settlement | None]
 """What is settled next in place of a settlement that was answered with an error; None: nothing."""
 
 
-class Results(Protocol):
+class Told(Protocol):
     """Is told the end of each settlement, once."""
 
     def accepted(self, batch: Sequence[Settlement]) -> None:
@@ -47,7 +48,7 @@ class Settler:
         receiver: Receiver,
         capabilities: Capabilities,
         clock: Clock,
-        results: Results,
+        results: Told,
         after_refusal: AfterRefusal,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -174,4 +175,4 @@ class Settler:
 
     def _later(self, settlement: Settlement) -> None:
         """It stays in hand until its delay is over."""
-        self._clock.call_later(settlement.delay, lambda: self.add(settlement))
+        self._clock.call_later(settlement.delay, lambda: self.add(replace(settlement, delay=0.0)))

@@ -10,7 +10,7 @@ from typing import Any
 from msgbus.clock import Alarms, Call
 from msgbus.consuming.batches import Batches
 from msgbus.consuming.fate import Fate
-from msgbus.consuming.policy import Policy
+from msgbus.consuming.policy import Expired, Policy
 from msgbus.consuming.worker import Worker, cancelled, too_often
 from msgbus.errors import LeaseLost, Timeout
 from msgbus.handlers.context import CURRENT, resume
@@ -132,8 +132,8 @@ class Workers:
                 raise too_often(delivery)
             if self._open is not None:
                 self._open(delivery)
-            if EXPIRES in delivery.headers and self._policy.is_unwanted(delivery):
-                return Settlement(delivery, _ACK)
+            if EXPIRES in delivery.headers and self._policy.has_expired(delivery):
+                raise Expired
             await self._handle(delivery)
             if worker.interruption is not None:  # the handler swallowed its cancellation and succeeded
                 worker.take_interruption()
@@ -149,7 +149,7 @@ class Workers:
         if last_word is not None and self._policy.is_final(delivery, error) and not isinstance(error, LeaseLost):
             try:
                 if await last_word(delivery, error):
-                    return Settlement(delivery, Act.ACK)
+                    return Settlement(delivery, Act.ACK, error=error)
             except Exception as failure:
                 return self._failed(delivery, failure)
             except asyncio.CancelledError:
@@ -157,7 +157,7 @@ class Workers:
         return self._failed(delivery, error)
 
     def _failed(self, delivery: Delivery, error: Exception) -> Settlement | None:
-        if self._policy.breaker is not None:
+        if self._policy.breaker is not None and not isinstance(error, Expired):
             self._policy.breaker.failed(error, self._alarms.now())
         return self._policy.failed(delivery, error)
 

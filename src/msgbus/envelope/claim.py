@@ -53,6 +53,7 @@ class DirectoryStore:
         out.headers[h.CONTENT_TYPE] = POINTER
 
     def holds(self, delivery: Delivery) -> bool:
+        """Whether it is a pointer that `put` wrote."""
         return delivery.headers.get(h.CONTENT_TYPE) == POINTER
 
     async def fetch(self, delivery: Delivery) -> None:

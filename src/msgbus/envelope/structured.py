@@ -167,8 +167,8 @@ def _data(members: Mapping[str, tuple[Any, str]]) -> bytes:
     if "data_base64" in members:
         return base64.b64decode(members["data_base64"][0], validate=True)
     value, raw = members.get("data", (None, ""))
-    is_json = "json" in (members.get("datacontenttype", ("json", ""))[0] or "json")
-    return value.encode() if isinstance(value, str) and not is_json else raw.encode()
+    says_json = "json" in (members.get("datacontenttype", ("json", ""))[0] or "json")
+    return value.encode() if isinstance(value, str) and not says_json else raw.encode()
 
 
 def _text(value: object) -> str:

@@ -42,7 +42,7 @@ class FaultyBroker:
 
     def __init__(self, inner: Broker, plan: Plan, clock: Clock, *, sizes: Sizes | None = None, seed: int = 0) -> None:
         self.inner = inner
-        self.subscription = plan
+        self.plan = plan
         self.clock = clock
         self.sizes = sizes or Sizes()
         self.random = random.Random(seed)
@@ -111,7 +111,7 @@ class FaultyBroker:
 
     def strikes(self, fault: Fault) -> bool:
         """Ask the plan, and count."""
-        if not self.subscription.strikes(fault):
+        if not self.plan.strikes(fault):
             return False
         self.struck[fault] += 1
         return True

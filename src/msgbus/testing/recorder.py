@@ -25,7 +25,7 @@ _LATE = 0.011  # seconds that a request's deadline may ring late: twice the grai
 
 
 class Recorder:
-    """Listens at a bus's seams: a publish middleware, and what each Plan calls."""
+    """Listens at a bus's seams: a publish middleware, and what each subscription calls."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

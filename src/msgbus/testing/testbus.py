@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
-from typing import Any, ClassVar, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
 
 from fast_depends import Provider
@@ -33,6 +33,18 @@ _LEAVE = 1.0  # real seconds that a handler may still run when the block ends, b
 _AT_ONCE = 0.001  # real seconds after which a publish or a request waits for something
 
 _names = itertools.count(1)
+
+
+def _paced(
+    verb: Callable[Concatenate[Bus, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[TestBus, P], Coroutine[Any, Any, T]]:
+    """A verb of the bus; the virtual clock is turned where it waits for it, or until its own deadline."""
+
+    @functools.wraps(verb)
+    async def paced(test: TestBus, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await test._run(verb(test.bus, *args, **kwargs))
+
+    return paced
 
 
 class TestBus(Journal):
@@ -61,10 +73,6 @@ class TestBus(Journal):
     ) -> None:
         self.bus = bus
         self.clock: Clock = clock or VirtualClock()
-        self.publish = self._paced(bus.publish)
-        self.publish_many = self._paced(bus.publish_many)
-        self.send = self._paced(bus.send)
-        self.request = self._paced(bus.request)
         super().__init__(Recorder(self.clock))
         self._url = _private(url)
         self._patience = patience
@@ -125,7 +133,7 @@ class TestBus(Journal):
             await self._leave.wait()
 
     def _watch(self, bus: Bus) -> None:
-        """before the runners' tasks have had their first turn."""
+        """Before the runners' tasks have had their first turn."""
         members = {source.address: registrations for source, registrations in bus.sources()}
         for runner in bus.runners:
             if runner.session is not None:
@@ -146,6 +154,11 @@ class TestBus(Journal):
         return self.clock
 
     # -- doing something
+
+    publish = _paced(Bus.publish)
+    publish_many = _paced(Bus.publish_many)
+    send = _paced(Bus.send)
+    request = _paced(Bus.request)
 
     async def settled(self, *, patience: float | None = None) -> None:
         """Return when everything that was published, and all that it caused, has been handled or is dead.
@@ -168,22 +181,16 @@ class TestBus(Journal):
         """Have `Depends(dependency)` call `replacement` instead, until the block ends."""
         self.bus.dependencies.override(dependency, replacement)
 
-    def _paced(self, verb: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-        """The verb of the bus; the virtual clock is turned where it waits for it, or until its own deadline."""
-
-        @functools.wraps(verb)
-        async def paced(*args: P.args, **kwargs: P.kwargs) -> T:
-            task = asyncio.create_task(verb(*args, **kwargs))
-            try:
-                await asyncio.wait([task], timeout=_AT_ONCE)
-                if not task.done():
-                    await self._until(task.done, None)
-            except BaseException:
-                await _end(task)
-                raise
-            return await task
-
-        return paced
+    async def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.create_task(work)
+        try:
+            await asyncio.wait([task], timeout=_AT_ONCE)
+            if not task.done():
+                await self._until(task.done, None)
+        except BaseException:
+            await _end(task)
+            raise
+        return await task
 
     async def _until(self, done: Callable[[], bool], patience: float | None) -> None:
         def is_done() -> bool:
