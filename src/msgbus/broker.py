@@ -88,7 +88,7 @@ class Lag:
 class Status:
     """Health of the connection: `reason` says what is wrong or what blocks it.
 
-    `lags`: of what is being received, on brokers that know it without asking; others have `Admin.backlog`.
+    `lags`: of what is received now, where the broker knows without asking; others have `Admin.backlog`.
     """
 
     connected: bool
@@ -152,7 +152,7 @@ class KeepsLeases(Protocol):
     on_lost: Callable[[Delivery, Exception], None] | None
 
 
-Mode = Literal["create", "verify", "trust"]
+Mode = Literal["create", "verify", "trust"]  # of `Admin.ensure`
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,8 +287,7 @@ class Broker(Protocol):
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
         """Send a batch that keeps to `send_batch` and `send_bytes`: one result per entry, in order.
 
-        Raises only Disconnected, for all entries at once.
-        """
+        Raises only Disconnected, for all entries at once."""
         ...
 
     def receiver(self, source: Source, *, prefetch: int) -> AbstractAsyncContextManager[Receiver]:

@@ -11,8 +11,13 @@ _NATIVE_MARGIN = 10  # the broker's own crash-loop cap lies this much above ours
 
 
 def topology_of(source: Source, options: Options) -> list[Part]:
+    """What must exist for a subscription with these options."""
+    return parts_of(source, options.retry.deliveries_cap + _NATIVE_MARGIN, options.lease.seconds)
+
+
+def parts_of(source: Source, max_deliveries: int | None = None, lease: float | None = None) -> list[Part]:
     """What must exist for a source to be read."""
-    queue = QueueSpec(source, options.retry.deliveries_cap + _NATIVE_MARGIN, options.lease.seconds)
+    queue = QueueSpec(source, max_deliveries, lease)
     if source.kind != "topic":
         return [queue]
     return [TopicSpec(source.name, source.ordered), queue, Binding(source.name, source)]

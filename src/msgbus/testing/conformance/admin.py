@@ -12,10 +12,11 @@ import pytest
 
 from msgbus.broker import Backlog, Capabilities, QueueSpec
 from msgbus.errors import BusError, Disconnected, Refused, Unavailable
+from msgbus.handlers.topology import parts_of
 from msgbus.message import Act, Receipt, Settlement, Source, Start
 from msgbus.testing.conformance.base import Base
 from msgbus.testing.conformance.claims import about, not_claimed
-from msgbus.testing.conformance.lab import Lab, numbers, parts_of
+from msgbus.testing.conformance.lab import Lab, numbers
 
 _ROUNDED = 0.05  # seconds: a server's clock, and what it rounds
 

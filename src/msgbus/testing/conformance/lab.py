@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 from msgbus import headers as h
-from msgbus.broker import Binding, Broker, Capabilities, Part, QueueSpec, Receiver, Result, TopicSpec
+from msgbus.broker import Broker, Capabilities, Receiver, Result
 from msgbus.bus import Bus
 from msgbus.config import Settings
 from msgbus.envelope.fitting import fitter
 from msgbus.envelope.opening import opener
 from msgbus.errors import Disconnected, Throttled, Unavailable
+from msgbus.handlers.topology import parts_of
 from msgbus.message import Act, Address, Delivery, Outgoing, Receipt, Settlement, Source
 from msgbus.publishing.link import Link
 from msgbus.testing.conformance.harness import Harness
@@ -279,14 +280,6 @@ class Lab:
             grace=self.harness.patience,
         )
         return Bus(settings=settings, clock=self.harness.clock)
-
-
-def parts_of(source: Source, max_deliveries: int | None = None, lease: float | None = None) -> list[Part]:
-    """What must exist for `source` to be read."""
-    queue = QueueSpec(source, max_deliveries, lease)
-    if source.kind != "topic":
-        return [queue]
-    return [TopicSpec(source.name, source.ordered), queue, Binding(source.name, source)]
 
 
 def bodies(deliveries: Sequence[Delivery]) -> list[bytes]:
