@@ -14,10 +14,11 @@ import asyncio
 import os
 import statistics
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from benchmarks.core import ours
-from benchmarks.core.harness import machine, one_round
+from benchmarks.core.harness import Run, machine, one_round
 from benchmarks.core.payloads import BIG, SMALL
 
 ROOT = Path(__file__).parents[2]
@@ -58,13 +59,16 @@ class Side:
 
 async def serve(count: int) -> None:
     """A side: one line in, one case; one line out, its CPU."""
-    runs = {}
+    runs: dict[str, Run] = {}
+    closing = AsyncExitStack()
     while name := (await asyncio.to_thread(sys.stdin.readline)).strip():
         mode, payload, suspends = CASES[name]
         if name not in runs:
-            runs[name], _ = await ours.case(mode, payload, suspending=suspends)()
+            runs[name], close = await ours.case(mode, payload, suspending=suspends)()
+            closing.push_async_callback(close)
             await runs[name](count)  # warm-up
         print(await one_round(runs[name], count), flush=True)
+    await closing.aclose()
 
 
 async def main(before: Path, rounds: int, count: int) -> None:

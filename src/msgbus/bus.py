@@ -20,7 +20,7 @@ from msgbus.envelope.claim import BodyStore
 from msgbus.errors import BusError
 from msgbus.handlers.middleware import ConsumeMiddleware
 from msgbus.handlers.registration import Registration
-from msgbus.message import Outgoing, Receipt, Source
+from msgbus.message import Receipt, Source
 from msgbus.options import OnDead, SendOptions
 from msgbus.publishing.deadline import Deadline
 from msgbus.publishing.link import Link
@@ -216,7 +216,10 @@ class Bus(Router):
         Raises Refused where the message or the broker makes it impossible.
         """
         outlet = self._outlets.get(topic) or await self._wired().outlet_for(topic, Topic)
-        return await self._confirmed(outlet, outlet.prepare(payload, key, headers, delay, options), timeout)
+        out = outlet.prepare(payload, key, headers, delay, options)
+        with Deadline(self._alarms, self._timeout if timeout is None else timeout, outlet.address):
+            (result,) = await outlet.send((out,))
+        return result if type(result) is Receipt and not result.unrouted else outlet.receipt(result)
 
     async def publish_many(
         self,
@@ -252,9 +255,7 @@ class Bus(Router):
     ) -> Receipt:
         """Send to a queue, where one consumer gets it. As `publish` otherwise."""
         outlet = self._outlets.get(queue) or await self._wired().outlet_for(queue, Queue)
-        return await self._confirmed(outlet, outlet.prepare(payload, key, headers, delay, options), timeout)
-
-    async def _confirmed(self, outlet: Outlet, out: Outgoing, timeout: float | None) -> Receipt:
+        out = outlet.prepare(payload, key, headers, delay, options)
         with Deadline(self._alarms, self._timeout if timeout is None else timeout, outlet.address):
             (result,) = await outlet.send((out,))
         return result if type(result) is Receipt and not result.unrouted else outlet.receipt(result)
