@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import pytest
 from tests.scripted import HandClock
 
-from msgbus import headers as h
 from msgbus.brokers.mailbox import Mailbox
 from msgbus.brokers.mq.arrived import Arrived
 from msgbus.brokers.mq.receiver import PushReceiver
@@ -67,7 +66,6 @@ class Lab:
             self.line,
             counts=True,
             gives_back=gives_back,
-            time=clock.time,
         )
 
     async def come(self, *bodies: str, **headers: str) -> Sequence[Delivery]:
@@ -130,16 +128,6 @@ async def test_a_cancelled_settlement_leaves_the_delivery_to_the_next_one(clock:
     assert lab.line.told == []
     assert await lab.settle((a, Act.ACK)) == [None]
     assert lab.line.told == ["ack a"]
-
-
-async def test_what_has_expired_is_acknowledged_and_not_handed_out_but_a_dead_letter_is(clock: HandClock) -> None:
-    lab = Lab(clock)
-    past, future = str(clock.time() - 1), str(clock.time() + 1)
-    assert await lab.come("a", **{h.EXPIRES: past}) == []
-    assert lab.line.told == ["ack a"]
-    assert len(await lab.come("b", **{h.EXPIRES: past, h.DEAD_REASON: "why"})) == 1
-    assert len(await lab.come("c", **{h.EXPIRES: future})) == 1
-    assert len(await lab.come("d", **{h.EXPIRES: "tomorrow"})) == 1
 
 
 async def test_stopped_unordered_what_came_is_still_handed_out_and_goes_back(clock: HandClock) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 
 class AckWindow:
-    """The delivery tags of one channel.
+    """The delivery tags of one channel. `done`: settled, the server does not know yet. `told`: it was told of singly.
 
     The prefix of settled tags goes out as one `multiple`; what is settled beyond the first unsettled one goes out
     singly, is remembered and skipped when the prefix reaches it. A tag is never acknowledged twice, and a `multiple`
@@ -15,15 +13,12 @@ class AckWindow:
 
     def __init__(self) -> None:
         self._low = 1  # all below it are settled, and the server knows
-        self._told: set[int] = set()  # at or above `_low`, and the server knows
+        self.done: set[int] = set()
+        self.told: set[int] = set()  # at or above `_low`
 
-    def told(self, tags: Iterable[int]) -> None:
-        """They were given back singly."""
-        self._told.update(tags)
-
-    def done(self, tags: Iterable[int]) -> list[tuple[int, bool]]:
-        """They are settled; what to acknowledge for it: (tag, multiple)."""
-        done, told = set(tags), self._told
+    def flush(self) -> list[tuple[int, bool]]:
+        """What to acknowledge now: (tag, multiple)."""
+        done, told = self.done, self.told
         at, last, count = self._low, 0, 0
         while True:
             if at in done:
@@ -39,4 +34,5 @@ class AckWindow:
         if done:
             acks += [(tag, False) for tag in sorted(done)]
             told |= done
+            done.clear()
         return acks

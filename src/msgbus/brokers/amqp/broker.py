@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,7 @@ from msgbus.brokers.mailbox import Mailbox, ReplyInbox
 from msgbus.brokers.mq.capabilities import common
 from msgbus.brokers.mq.rabbitmq import queue_of
 from msgbus.brokers.mq.receiver import PushReceiver
-from msgbus.brokers.mq.sending import send, too_large
+from msgbus.brokers.mq.sending import addresses, completed, prepared, too_large
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused
 from msgbus.message import Address, Outgoing, Receipt, Source
@@ -79,16 +79,11 @@ class AmqpBroker:
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
         """Publish all, then wait for their confirms."""
         channel = await self._channel()
-        most, unknown = self._options.max_bytes, self._unknown(batch)
+        known = self._exchanges.known
+        unknown = [each.name for each in addresses(batch) if each.name not in known and _is_topic(each)]
         absent = await self._exchanges.absent(unknown) if unknown else {}
-
-        def refusal(out: Outgoing) -> BusError | None:
-            """What the server would answer by closing the channel, under the other entries too."""
-            if len(out.body) > most:
-                return too_large(out, most)
-            return absent.get(out.address.name) if absent and _is_topic(out.address) else None
-
-        return await send(batch, refusal, self._publication, channel.publish, self._failed, self._clock.time())
+        results, publications = prepared(batch, self._publication, absent, self._clock.time())
+        return completed(batch, results, await channel.publish(publications), self._failed)
 
     async def _channel(self) -> Channel:
         try:
@@ -96,18 +91,14 @@ class AmqpBroker:
         except ReceiverClosed as error:
             raise Disconnected(f"the channel was closed as it was opened: {error}") from error
 
-    def _unknown(self, batch: Sequence[Outgoing]) -> set[str]:
-        """Topics of which nobody knows yet whether they are there."""
-        known = self._exchanges.known
-        return {
-            out.address.name
-            for out in batch
-            if out.address.kind == "topic" and not out.address.group and out.address.name not in known
-        }
-
-    def _publication(self, out: Outgoing, now: float) -> Publication:
+    def _publication(self, out: Outgoing, absent: Mapping[str, BusError], now: float) -> Publication | BusError:
+        """Or what the server would answer by closing the channel, under the other entries too."""
         kind, name, group = out.address
         is_topic = kind == "topic" and not group
+        if len(out.body) > self._options.max_bytes:
+            return too_large(out, self._options.max_bytes)
+        if is_topic and name in absent:
+            return absent[name]
         publication = Publication(
             name if is_topic else "",
             routing_key(out.headers) if is_topic else queue_of(out.address),
@@ -168,7 +159,6 @@ class AmqpBroker:
             self._copies,
             counts=self._copies.counts_deliveries,
             gives_back=True,
-            time=self._clock.time,
         )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from operator import attrgetter
 
 from msgbus.brokers.amqp.acks import AckWindow
 from msgbus.brokers.amqp.copies import Copies
 from msgbus.brokers.amqp.names import DUE
 from msgbus.brokers.amqp.wire import Arrived, Channel
-from msgbus.errors import BusError
 from msgbus.message import Source
 
 _AGAIN = 1.0  # seconds until a message that came too early is sent on again, where that failed
@@ -19,6 +19,8 @@ _LAST = 1.0  # seconds that sending on may take when the receiver is closed
 class Consumer:
     """See mq.receiver.Subscription. `tag` is the server's name of it."""
 
+    closed = property(attrgetter("_channel.closed"))  # asked once a message: no frame of Python
+
     def __init__(self, source: Source, channel: Channel, tag: str, copies: Copies) -> None:
         self._source = source
         self._channel = channel
@@ -27,13 +29,14 @@ class Consumer:
         self._window = AckWindow()
         self._sending_on: set[asyncio.Task[None]] = set()
 
-    @property
-    def closed(self) -> BusError | None:
-        """Why its channel is dead."""
-        return self._channel.closed
-
     def read(self, batch: Sequence[Arrived]) -> Sequence[Arrived]:
         """All but what came before its time: that is sent on."""
+        for arrived in batch:
+            if DUE in arrived.headers:
+                return self._without_early(batch)
+        return batch
+
+    def _without_early(self, batch: Sequence[Arrived]) -> Sequence[Arrived]:
         early = [arrived for arrived in batch if DUE in arrived.headers and self._copies.is_early(arrived)]
         if not early:
             return batch
@@ -53,15 +56,18 @@ class Consumer:
 
     def acknowledge(self, messages: Sequence[Arrived]) -> None:
         """As few frames as the window needs."""
-        acks = self._window.done([arrived.tag for arrived in messages])
-        if acks and self._channel.closed is None:
+        done = self._window.done
+        for arrived in messages:
+            done.add(arrived.tag)
+        acks = self._window.flush()
+        if acks:
             self._channel.ack(acks)
 
     def give_back(self, messages: Sequence[Arrived]) -> None:
         """Basic.Nack with requeue for each."""
         tags = [arrived.tag for arrived in messages]
         self._channel.requeue(tags)
-        self._window.told(tags)
+        self._window.told.update(tags)
 
     async def cancel(self) -> bool:
         """What is in hand stays."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from msgbus import headers as h
@@ -59,7 +59,7 @@ class PushReceiver(Generic[M, A]):
     """Hands out what is in the mailbox that `subscription` fills, as `read` opens it.
 
     `counts`: the server counts deliveries through crashes. `gives_back`: it takes back a single message; otherwise a
-    RELEASE is a copy. `time`: Unix time.
+    RELEASE is a copy.
     """
 
     address = ""
@@ -74,7 +74,6 @@ class PushReceiver(Generic[M, A]):
         *,
         counts: bool,
         gives_back: bool,
-        time: Callable[[], float],
     ) -> None:
         self._source = source
         self._mailbox = mailbox
@@ -83,7 +82,6 @@ class PushReceiver(Generic[M, A]):
         self._copies = copies
         self._counts = counts
         self._copies_released = not (source.ordered or gives_back)
-        self._time = time
         self._in_hand = 0
         self._ends_last = False  # stopped: all that is not handed out goes back when nothing is in hand any more
 
@@ -97,12 +95,8 @@ class PushReceiver(Generic[M, A]):
     def _deliveries(self, batch: Iterable[A]) -> list[Delivery]:
         source, ordered, counts = self._source, self._source.ordered, self._counts
         deliveries: list[Delivery] = []
-        expired: list[A] = []
         for arrived in batch:
             headers = arrived.headers
-            if h.EXPIRES in headers and self._is_expired(headers):
-                expired.append(arrived)
-                continue
             arrived.owner = self
             deliveries.append(
                 Delivery(
@@ -118,16 +112,7 @@ class PushReceiver(Generic[M, A]):
                 )
             )
         self._in_hand += len(deliveries)
-        if expired:
-            self._subscription.acknowledge(expired)
         return deliveries
-
-    def _is_expired(self, headers: Mapping[str, str]) -> bool:
-        """A dead letter does not expire."""
-        try:
-            return float(headers[h.EXPIRES]) <= self._time() and h.DEAD_REASON not in headers
-        except ValueError:
-            return False
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:
         """ACK and RELEASE are on their way at once; RETRY and DEAD are copies, confirmed before the original goes."""

@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from operator import attrgetter
 from typing import TypeVar, cast
 
 from msgbus.errors import BusError, Refused
-from msgbus.message import Outgoing, Receipt
+from msgbus.message import Address, Outgoing, Receipt
 
 T = TypeVar("T")
+Absent = TypeVar("Absent", bound=Collection[str])
+Results = list[Receipt | BusError | None]
+_address: Callable[[Outgoing], Address] = attrgetter("address")
 
 
-async def send(
+def addresses(batch: Sequence[Outgoing]) -> set[Address]:
+    """Where they go: most batches go to one place."""
+    return set(map(_address, batch))
+
+
+def prepared(
     batch: Sequence[Outgoing],
-    refusal: Callable[[Outgoing], BusError | None],
-    native: Callable[[Outgoing, float], T],
-    publish: Callable[[Sequence[T]], Awaitable[Sequence[BusError | None]]],
-    failed: Callable[[Outgoing, BusError], Receipt | BusError],
+    native: Callable[[Outgoing, Absent, float], T | BusError],
+    absent: Absent,
     now: float,
-) -> Sequence[Receipt | BusError]:
-    """Publish all that is not refused, in one call.
+) -> tuple[Results, list[T]]:
+    """The errors of what must not go out, with None for the others, and those as the client sends them.
 
-    `refusal`: why an entry must not go out. `native`: the entry as the client sends it; `now` is Unix time. `publish`:
-    one outcome each, None for a message that the server has. `failed`: what any other outcome means for its entry.
+    `native(out, absent, now)`: one message, or why it must not go out. `absent`: the places that are missing. `now`:
+    Unix time.
     """
-    results: list[Receipt | BusError | None] = [None] * len(batch)
+    results: Results = []
     messages: list[T] = []
-    places: list[int] = []
+    for out in batch:
+        made = native(out, absent, now)
+        if isinstance(made, BusError):
+            results.append(made)
+        else:
+            results.append(None)
+            messages.append(made)
+    return results, messages
+
+
+def completed(
+    batch: Sequence[Outgoing],
+    results: Results,
+    outcomes: Sequence[BusError | None],
+    failed: Callable[[Outgoing, BusError], Receipt | BusError],
+) -> Sequence[Receipt | BusError]:
+    """With the outcomes of what went out: None for what the server has. `failed`: what another means for its entry."""
+    came = iter(outcomes)
     for place, out in enumerate(batch):
-        refused = refusal(out)
-        if refused is not None:
-            results[place] = refused
-            continue
-        places.append(place)
-        messages.append(native(out, now))
-    for place, error in zip(places, await publish(messages), strict=True):
-        out = batch[place]
-        results[place] = Receipt(out.id) if error is None else failed(out, error)
+        if results[place] is None:
+            error = next(came)
+            results[place] = Receipt(out.id) if error is None else failed(out, error)
     return cast(list[Receipt | BusError], results)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
 from msgbus.broker import Capabilities, Status
 from msgbus.brokers.mailbox import Mailbox, ReplyInbox
 from msgbus.brokers.mq.receiver import PushReceiver
-from msgbus.brokers.mq.sending import missing_queue, send, too_large
+from msgbus.brokers.mq.sending import addresses, completed, missing_queue, prepared, too_large
 from msgbus.brokers.stomp.activemq import ActiveMq
 from msgbus.brokers.stomp.admin import StompAdmin
 from msgbus.brokers.stomp.catalog import Catalog
@@ -24,7 +24,7 @@ from msgbus.brokers.stomp.settings import parse
 from msgbus.brokers.stomp.wires import Wires
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Refused
-from msgbus.message import Outgoing, Receipt, Source
+from msgbus.message import Address, Outgoing, Receipt, Source
 
 
 class StompBroker:
@@ -71,35 +71,27 @@ class StompBroker:
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
         """Send all, then wait for their receipts."""
-        publish, dialect, most = self._wires.publishing().publish, self._dialect, self._options.max_bytes
-        missing, limit = await self._missing(batch), dialect.limit
+        conversation, dialect = self._wires.publishing(), self._dialect
+        results, frames = prepared(batch, self._frame, await self._missing(batch), self._clock.time())
+        outcomes = await conversation.publish(frames, together=dialect.together)
+        return completed(batch, results, outcomes, _failed)
 
-        def refusal(out: Outgoing) -> BusError | None:
-            """What the server would drop, or answer by closing the connection, under the other entries too."""
-            if len(out.body) > most:
-                return too_large(out, most)
-            told = limit(out)
-            return Refused(f"{out.address}: {told}") if told else self._absent(out, missing) if missing else None
-
-        return await send(
-            batch, refusal, dialect.frame, partial(publish, together=dialect.together), _failed, self._clock.time()
-        )
-
-    async def _missing(self, batch: Sequence[Outgoing]) -> Sequence[str]:
+    async def _missing(self, batch: Sequence[Outgoing]) -> Collection[str]:
         """The queues of these messages that are not there."""
         known, queue_of = self._catalog.known, self._dialect.queue_of
-        asked = {
-            queue_of(address)
-            for address in {out.address for out in batch}
-            if address.kind == "queue" or (address.group and address.kind == "topic")
-        }
-        return list(await self._catalog.missing(self._dialect, asked - known)) if not asked <= known else []
+        asked = [queue for each in addresses(batch) if _is_queue(each) and (queue := queue_of(each)) not in known]
+        return await self._catalog.missing(self._dialect, asked) if asked else ()
 
-    def _absent(self, out: Outgoing, missing: Sequence[str]) -> BusError | None:
-        kind, _, group = out.address
-        if (kind == "queue" or group) and (queue := self._dialect.queue_of(out.address)) in missing:
+    def _frame(self, out: Outgoing, missing: Collection[str], now: float) -> Frame | BusError:
+        """Or what the server would drop, or answer by closing the connection, under the other entries too."""
+        dialect, most = self._dialect, self._options.max_bytes
+        if len(out.body) > most:
+            return too_large(out, most)
+        if told := dialect.limit(out):
+            return Refused(f"{out.address}: {told}")
+        if missing and _is_queue(out.address) and (queue := dialect.queue_of(out.address)) in missing:
             return missing_queue(out.address, queue)
-        return None
+        return dialect.frame(out, now)
 
     # -- receiving
 
@@ -140,10 +132,13 @@ class StompBroker:
             copies,
             counts=dialect.capabilities(source).counts_deliveries,
             gives_back=dialect.gives_back,
-            time=self._clock.time,
         )
 
 
 def _failed(out: Outgoing, error: BusError) -> Receipt | BusError:
     """A requester that has gone is no error of its responder."""
     return Receipt(out.id, unrouted=True) if out.address.kind == "reply" and is_gone(error) else error
+
+
+def _is_queue(address: Address) -> bool:
+    return address.kind == "queue" or bool(address.group and address.kind == "topic")
