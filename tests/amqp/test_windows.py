@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.amqp.streams import CALM
 
-from msgbus.brokers.amqp.acks import AckWindow
 from msgbus.brokers.amqp.confirms import Confirms
+from msgbus.brokers.amqp.consumer import AckWindow
 from msgbus.brokers.amqp.wire import Publication, Unrouted
 from msgbus.brokers.mq.outcomes import Outcomes
 from msgbus.errors import BusError, Disconnected, Throttled

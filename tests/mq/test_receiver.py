@@ -9,8 +9,7 @@ import pytest
 from tests.scripted import HandClock
 
 from msgbus.brokers.mailbox import Mailbox
-from msgbus.brokers.mq.arrived import Arrived
-from msgbus.brokers.mq.receiver import PushReceiver
+from msgbus.brokers.mq.receiver import Arrived, PushReceiver
 from msgbus.errors import BusError, Disconnected, LeaseLost, ReceiverClosed, Refused
 from msgbus.message import Act, Delivery, Settlement, Source
 

@@ -15,15 +15,15 @@ from msgbus.brokers.amqp.copies import Copies
 from msgbus.brokers.amqp.names import LATEST, LONGEST, routing_key
 from msgbus.brokers.amqp.settings import parse
 from msgbus.brokers.amqp.topology import Exchanges
-from msgbus.brokers.amqp.wire import Arrived, Channel, Publication, Unrouted
+from msgbus.brokers.amqp.wire import Arrived, Publication, Unrouted
 from msgbus.brokers.amqp.wires import Wires
 from msgbus.brokers.mailbox import Mailbox, ReplyInbox
 from msgbus.brokers.mq.capabilities import common
 from msgbus.brokers.mq.rabbitmq import queue_of
 from msgbus.brokers.mq.receiver import PushReceiver
-from msgbus.brokers.mq.sending import addresses, completed, prepared, too_large
+from msgbus.brokers.mq.sending import completed, prepared, too_large
 from msgbus.clock import Clock
-from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused
+from msgbus.errors import BusError, Refused
 from msgbus.message import Address, Outgoing, Receipt, Source
 
 
@@ -78,18 +78,15 @@ class AmqpBroker:
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
         """Publish all, then wait for their confirms."""
-        channel = await self._channel()
-        known = self._exchanges.known
-        unknown = [each.name for each in addresses(batch) if each.name not in known and _is_topic(each)]
+        channel, known = await self._wires.publisher(), self._exchanges.known
+        unknown: set[str] = set()
+        for out in batch:
+            kind, name, group = out.address
+            if name not in known and kind == "topic" and not group:
+                unknown.add(name)
         absent = await self._exchanges.absent(unknown) if unknown else {}
         results, publications = prepared(batch, self._publication, absent, self._clock.time())
         return completed(batch, results, await channel.publish(publications), self._failed)
-
-    async def _channel(self) -> Channel:
-        try:
-            return await self._wires.publisher()
-        except ReceiverClosed as error:
-            raise Disconnected(f"the channel was closed as it was opened: {error}") from error
 
     def _publication(self, out: Outgoing, absent: Mapping[str, BusError], now: float) -> Publication | BusError:
         """Or what the server would answer by closing the channel, under the other entries too."""

@@ -6,20 +6,58 @@ import asyncio
 from collections.abc import Sequence
 from operator import attrgetter
 
-from msgbus.brokers.amqp.acks import AckWindow
 from msgbus.brokers.amqp.copies import Copies
 from msgbus.brokers.amqp.names import DUE
 from msgbus.brokers.amqp.wire import Arrived, Channel
+from msgbus.errors import BusError
 from msgbus.message import Source
 
 _AGAIN = 1.0  # seconds until a message that came too early is sent on again, where that failed
 _LAST = 1.0  # seconds that sending on may take when the receiver is closed
 
 
+class AckWindow:
+    """Which tags of a channel are settled, and the fewest acknowledgements that say so.
+
+    `done`: settled, the server does not know yet. `told`: it was told of singly.
+
+    The prefix of settled tags goes out as one `multiple`; what is settled beyond the first unsettled one goes out
+    singly, is remembered and skipped when the prefix reaches it. A tag is never acknowledged twice, and a `multiple`
+    never names one that was acknowledged singly: the server closes the channel for both (406).
+    """
+
+    def __init__(self) -> None:
+        self._low = 1  # all below it are settled, and the server knows
+        self.done: set[int] = set()
+        self.told: set[int] = set()  # at or above `_low`
+
+    def flush(self) -> list[tuple[int, bool]]:
+        """What to acknowledge now: (tag, multiple)."""
+        done, told = self.done, self.told
+        at, last, count = self._low, 0, 0
+        while True:
+            if at in done:
+                done.remove(at)
+                last, count = at, count + 1
+            elif at in told:
+                told.remove(at)
+            else:
+                break
+            at += 1
+        self._low = at
+        acks = [(last, count > 1)] if count else []
+        if done:
+            acks += [(tag, False) for tag in sorted(done)]
+            told |= done
+            done.clear()
+        return acks
+
+
 class Consumer:
     """See mq.receiver.Subscription. `tag` is the server's name of it."""
 
-    closed = property(attrgetter("_channel.closed"))  # asked once a message: no frame of Python
+    # Asked once a message: no frame of Python.
+    closed: BusError | None = property(attrgetter("_channel.closed"))  # type: ignore[assignment]
 
     def __init__(self, source: Source, channel: Channel, tag: str, copies: Copies) -> None:
         self._source = source

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from pamqp.base import Frame
 
 from msgbus.brokers.mailbox import Mailbox
-from msgbus.brokers.mq import arrived, connections
+from msgbus.brokers.mq import connections, receiver
 from msgbus.errors import BusError, Refused
 
 
@@ -45,7 +45,7 @@ class Publication:
         self.priority: int | None = None
 
 
-class Arrived(arrived.Arrived):
+class Arrived(receiver.Arrived):
     """A message that came. `headers`: the header table with the native properties.
 
     `extras`: what is no text (`x-death`, `x-delivery-count`) or has no header of ours (`priority`, `app_id`,

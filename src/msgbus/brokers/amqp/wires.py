@@ -14,6 +14,7 @@ from msgbus.brokers.amqp.settings import Target
 from msgbus.brokers.amqp.wire import Channel, Wire
 from msgbus.brokers.mq.connections import Failover, Reopened
 from msgbus.clock import Clock
+from msgbus.errors import Disconnected, ReceiverClosed
 
 
 class Wires:
@@ -52,7 +53,10 @@ class Wires:
         wire = self.publishing()
         async with self._opening:
             if self._publisher is None or self._publisher.closed is not None:
-                self._publisher = await wire.channel(confirms=True)
+                try:
+                    self._publisher = await wire.channel(confirms=True)
+                except ReceiverClosed as error:
+                    raise Disconnected(f"the channel was closed as it was opened: {error}") from error
             return self._publisher
 
     def publishing(self) -> Wire:

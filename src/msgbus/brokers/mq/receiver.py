@@ -7,12 +7,29 @@ from typing import Generic, Protocol, TypeVar
 
 from msgbus import headers as h
 from msgbus.brokers.mailbox import Mailbox
-from msgbus.brokers.mq.arrived import Arrived
 from msgbus.errors import BusError, LeaseLost, ReceiverClosed
 from msgbus.headers import attempt_of
 from msgbus.message import Act, Delivery, Settlement, Source
 
 _ACK, _RELEASE = Act.ACK, Act.RELEASE
+
+
+class Arrived:
+    """A message that came: the token of a delivery, and its `raw`. Brokers derive from it what else they know.
+
+    `headers`: the sender's, those with a native place among them. `timestamp`: Unix seconds. `deliveries`: how often
+    the server has handed it out, this time included. `owner`: the receiver that may settle it.
+    """
+
+    __slots__ = ("body", "deliveries", "headers", "owner", "timestamp")
+
+    headers: dict[str, str]
+    body: bytes
+    timestamp: float | None
+    deliveries: int
+    owner: object
+
+
 M = TypeVar("M")  # what the mailbox holds
 A_contra = TypeVar("A_contra", bound=Arrived, contravariant=True)
 A = TypeVar("A", bound=Arrived)
@@ -131,17 +148,18 @@ class PushReceiver(Generic[M, A]):
                 acknowledged.append(arrived)
             else:
                 others.append(place)
-        copied = self._but_released(batch, others) if others else others
+        if others:
+            others = self._but_released(batch, others)
         if acknowledged:
             self._in_hand -= len(acknowledged)
             self._subscription.acknowledge(acknowledged)
-        if copied:
-            await self._copy(batch, copied, results)
+        if others:
+            await self._copy(batch, others, results)
         if self._ends_last and not self._in_hand:
             self._subscription.abandon()
         return results
 
-    def _but_released(self, batch: Sequence[Settlement], places: Sequence[int]) -> Sequence[int]:
+    def _but_released(self, batch: Sequence[Settlement], places: list[int]) -> list[int]:
         """Give back what is released and needs no copy; the places of the others."""
         if self._copies_released and not self._ends_last:
             return places

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from operator import attrgetter
 from typing import TypeVar, cast
 
 from msgbus.errors import BusError, Refused
-from msgbus.message import Address, Outgoing, Receipt
+from msgbus.message import Outgoing, Receipt
 
 T = TypeVar("T")
 Absent = TypeVar("Absent", bound=Collection[str])
 Results = list[Receipt | BusError | None]
-_address: Callable[[Outgoing], Address] = attrgetter("address")
-
-
-def addresses(batch: Sequence[Outgoing]) -> set[Address]:
-    """Where they go: most batches go to one place."""
-    return set(map(_address, batch))
 
 
 def prepared(

@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from msgbus import headers as h
 from msgbus.broker import Capabilities
@@ -20,8 +21,7 @@ from msgbus.brokers.mailbox import Mailbox
 from msgbus.brokers.mq.capabilities import BATCH, common
 from msgbus.brokers.stomp.codec import Frame
 from msgbus.brokers.stomp.conversation import Conversation
-from msgbus.brokers.stomp.dialect import Another, prefer
-from msgbus.brokers.stomp.options import StompOptions
+from msgbus.brokers.stomp.dialect import Another, StompOptions, prefer
 from msgbus.brokers.stomp.properties import DELAY, GROUP, NATIVE, Arrived, read, write
 from msgbus.brokers.stomp.settings import Options
 from msgbus.clock import Clock
@@ -138,9 +138,7 @@ class ActiveMq:
         write({**arrived.headers, **(settlement.headers or {})}, headers, NATIVE)
         return Frame("SEND", headers, arrived.body)
 
-    def arrived(self, frame: Frame) -> Arrived:
-        """A MESSAGE."""
-        return read(frame, _READ)
+    arrived = staticmethod(partial(read, _READ))  # of each message: a method would be a frame more
 
     def subscription(self, source: Source, prefetch: int) -> Mapping[str, str]:
         """Each message is acknowledged by itself."""

@@ -35,7 +35,7 @@ class StompAdmin:
         """Make what is missing, or say it. Where the server can't tell what is there, nothing is said."""
         if mode == "trust":
             return []
-        self._wires.publishing()
+        self._wires.publishing.alive()
         wanted: dict[str, tuple[Source, str]] = {}
         for part in topology:
             if isinstance(part, QueueSpec):

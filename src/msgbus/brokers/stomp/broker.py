@@ -9,7 +9,7 @@ from functools import partial
 from msgbus.broker import Capabilities, Status
 from msgbus.brokers.mailbox import Mailbox, ReplyInbox
 from msgbus.brokers.mq.receiver import PushReceiver
-from msgbus.brokers.mq.sending import addresses, completed, missing_queue, prepared, too_large
+from msgbus.brokers.mq.sending import completed, missing_queue, prepared, too_large
 from msgbus.brokers.stomp.activemq import ActiveMq
 from msgbus.brokers.stomp.admin import StompAdmin
 from msgbus.brokers.stomp.catalog import Catalog
@@ -41,7 +41,7 @@ class StompBroker:
 
     async def connect(self) -> None:
         """Connect what is not connected; what lives is left alone."""
-        await self._wires.open()
+        await self._wires.publishing.open()
 
     async def _greet(self, conversation: Conversation) -> None:
         server = conversation.connected.get("server", "")
@@ -57,7 +57,7 @@ class StompBroker:
 
     async def close(self) -> None:
         """Close the publishing connection; receivers have their own."""
-        await self._wires.close()
+        await self._wires.publishing.close()
 
     def capabilities(self, source: Source | None = None) -> Capabilities:
         """Of the server that was connected to; of ActiveMQ with a scheduler before that."""
@@ -65,13 +65,13 @@ class StompBroker:
 
     def status(self) -> Status:
         """Of the publishing connection."""
-        return self._wires.status()
+        return self._wires.publishing.status()
 
     # -- sending
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
         """Send all, then wait for their receipts."""
-        conversation, dialect = self._wires.publishing(), self._dialect
+        conversation, dialect = self._wires.publishing.alive(), self._dialect
         results, frames = prepared(batch, self._frame, await self._missing(batch), self._clock.time())
         outcomes = await conversation.publish(frames, together=dialect.together)
         return completed(batch, results, outcomes, _failed)
@@ -79,7 +79,11 @@ class StompBroker:
     async def _missing(self, batch: Sequence[Outgoing]) -> Collection[str]:
         """The queues of these messages that are not there."""
         known, queue_of = self._catalog.known, self._dialect.queue_of
-        asked = [queue for each in addresses(batch) if _is_queue(each) and (queue := queue_of(each)) not in known]
+        asked = [
+            queue
+            for each in {out.address for out in batch}
+            if _is_queue(each) and (queue := queue_of(each)) not in known
+        ]
         return await self._catalog.missing(self._dialect, asked) if asked else ()
 
     def _frame(self, out: Outgoing, missing: Collection[str], now: float) -> Frame | BusError:
@@ -101,7 +105,7 @@ class StompBroker:
     ) -> AsyncIterator[PushReceiver[Frame, Arrived] | ReplyInbox[Frame]]:
         """A subscription on a connection of its own."""
         if source.kind != "reply" and self._dialect.makes_queues:
-            self._wires.publishing()
+            self._wires.publishing.alive()
             await self._catalog.check(self._dialect, source, self._dialect.queue_of(source))
         conversation = await self._wires.another()
         try:

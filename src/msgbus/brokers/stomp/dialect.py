@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from msgbus.broker import Capabilities
 from msgbus.brokers.mailbox import Mailbox
 from msgbus.brokers.stomp.codec import Frame
 from msgbus.brokers.stomp.conversation import Conversation
-from msgbus.brokers.stomp.options import StompOptions
 from msgbus.brokers.stomp.properties import Arrived
 from msgbus.clock import Clock
 from msgbus.message import Address, Outgoing, Settlement, Source
@@ -83,6 +83,25 @@ class Dialect(Protocol):
     async def make(self, conversation: Conversation, sources: Sequence[tuple[Source, str]]) -> None:
         """Make queues: the source, and the queue's name (its own, or that of its dead letters)."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StompOptions:
+    """`SendOptions(native=StompOptions(priority=7))`.
+
+    `priority`: 0 to 9 as JMS has them, to 255 on RabbitMQ, whose queue must know priorities. `persistent`: False may
+    lose the message with the server. `text`: a JMS TextMessage on ActiveMQ, else a BytesMessage; the body must be
+    UTF-8. `headers`: native ones of the SEND, such as `AMQ_SCHEDULED_CRON`, as they are.
+    """
+
+    priority: int | None = None
+    persistent: bool = True
+    text: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.priority is not None and not 0 <= self.priority <= 255:
+            raise ValueError(f"StompOptions.priority is {self.priority}, allowed are 0 to 255")
 
 
 def prefer(options: StompOptions, headers: dict[str, str], priorities: int) -> None:

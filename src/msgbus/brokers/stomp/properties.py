@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from msgbus import headers as h
-from msgbus.brokers.mq import arrived
+from msgbus.brokers.mq import receiver
 from msgbus.brokers.mq.rabbitmq import DELIVERY_COUNT
 from msgbus.brokers.stomp.codec import Frame
 
@@ -42,7 +42,7 @@ RESERVED = frozenset(
 """Names with a meaning in STOMP or for a server."""
 
 
-class Arrived(arrived.Arrived):
+class Arrived(receiver.Arrived):
     """A message that came. `native`: all headers as they came; `headers`: the sender's, under their names here."""
 
     __slots__ = ("native",)
@@ -59,7 +59,7 @@ class Arrived(arrived.Arrived):
         return f"Arrived({self.native.get('destination')!r}, {len(self.body)} bytes)"
 
 
-def read(frame: Frame, names: Mapping[str, str]) -> Arrived:
+def read(names: Mapping[str, str], frame: Frame) -> Arrived:
     """`names`: native name -> header."""
     native, headers = frame.headers, dict(frame.headers)
     for name in _COMMON:  # faster than to pick the others

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from msgbus import headers as h
 from msgbus.broker import Capabilities
@@ -18,8 +19,7 @@ from msgbus.brokers.mq.capabilities import common
 from msgbus.brokers.mq.errors import said
 from msgbus.brokers.stomp.codec import Frame
 from msgbus.brokers.stomp.conversation import Conversation
-from msgbus.brokers.stomp.dialect import Another, prefer
-from msgbus.brokers.stomp.options import StompOptions
+from msgbus.brokers.stomp.dialect import Another, StompOptions, prefer
 from msgbus.brokers.stomp.properties import AMQP_ID, NATIVE, Arrived, read, write
 from msgbus.brokers.stomp.settings import Options
 from msgbus.clock import Clock
@@ -54,13 +54,8 @@ class RabbitMq:
 
     # -- names
 
-    def queue_of(self, place: Source | Address) -> str:
-        """The queue's name."""
-        return rabbitmq.queue_of(place)
-
-    def dead_of(self, queue: str) -> str:
-        """Where its dead letters are."""
-        return rabbitmq.dead_of(queue)
+    queue_of = staticmethod(rabbitmq.queue_of)
+    dead_of = staticmethod(rabbitmq.dead_of)
 
     def _destination(self, address: Address) -> str:
         kind, name, group = address
@@ -107,9 +102,7 @@ class RabbitMq:
         if "reply-to" in into:  # as a consumer over AMQP needs it
             into["reply-to"] = into["reply-to"].removeprefix(_REPLY)
 
-    def arrived(self, frame: Frame) -> Arrived:
-        """A MESSAGE."""
-        return read(frame, _READ)
+    arrived = staticmethod(partial(read, _READ))  # of each message: a method would be a frame more
 
     def subscription(self, source: Source, prefetch: int) -> Mapping[str, str]:
         """Each message is acknowledged by itself. A missing queue is an error, and not made."""

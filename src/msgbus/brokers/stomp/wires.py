@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from msgbus.broker import Status
 from msgbus.brokers.mq.connections import Failover, Reopened
 from msgbus.brokers.stomp.conversation import Conversation
 from msgbus.brokers.stomp.lean import LeanLine
@@ -22,38 +21,22 @@ Greet = Callable[[Conversation], Awaitable[None]]
 
 
 class Wires:
-    """Opens, opens again, and says how they are. `greet` is called with each new publishing connection."""
+    """Opens connections. `publishing`: the one that publishes, opened again when it is lost; `greet` meets each."""
 
     def __init__(self, target: Target, clock: Clock, greet: Greet) -> None:
         self._target = target
         self._clock = clock
         self._greet = greet
         self._hosts = Failover(target.hosts, target)
-        self._publishing = Reopened(target, self._greeted)
-
-    async def open(self) -> None:
-        """Open the publishing connection, if it is not."""
-        await self._publishing.open()
-
-    async def close(self) -> None:
-        """Close it; the connections of receivers end with them."""
-        await self._publishing.close()
-
-    def status(self) -> Status:
-        """Of the publishing connection."""
-        return self._publishing.status()
-
-    def publishing(self) -> Conversation:
-        """The connection that publishes. Raises Disconnected."""
-        return self._publishing.alive()
+        self.publishing = Reopened(target, self._greeted)
 
     async def another(self) -> Conversation:
         """A connection more. Raises Disconnected only where the publishing one is gone too."""
-        self.publishing()
+        self.publishing.alive()
         try:
             return await self._connect()
         except Disconnected as error:
-            self.publishing()
+            self.publishing.alive()
             raise Unavailable(f"no other connection: {error}") from error
 
     async def _greeted(self) -> Conversation:
