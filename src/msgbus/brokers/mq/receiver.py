@@ -148,8 +148,7 @@ class PushReceiver(Generic[M, A]):
                 acknowledged.append(arrived)
             else:
                 others.append(place)
-        if others:
-            others = self._but_released(batch, others)
+        others = self._but_released(batch, others) if others else others
         if acknowledged:
             self._in_hand -= len(acknowledged)
             self._subscription.acknowledge(acknowledged)
