@@ -40,7 +40,7 @@ $(STAMP)-%: pyproject.toml | $(VENV)/bin/python
 demo: $(STAMP)-demo
 	$(RUN) -m examples.shop.demo
 
-check: $(STAMP)-check $(STAMP)-test $(STAMP)-bench
+check: $(STAMP)-check $(STAMP)-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
@@ -51,13 +51,13 @@ servers: $(STAMP)-test
 	-@$(RUN) -m tests.servers install
 
 # The checks run beside the tests, and it says how long it took.
-test: $(STAMP)-check $(STAMP)-test $(STAMP)-bench servers
+test: $(STAMP)-check $(STAMP)-test servers
 	$(RUN) tools/test.py $(PYTEST)
 
 faults: $(STAMP)-test servers
 	MSGBUS_TEST_FAULTS=$(FAULTS) $(RUN) -m pytest $(PYTEST) -m faults --durations=10
 
-test-under-load: $(STAMP)-check $(STAMP)-test $(STAMP)-bench servers
+test-under-load: $(STAMP)-check $(STAMP)-test servers
 	$(RUN) tools/busy.py 8 $(RUN) tools/test.py $(PYTEST)
 
 # Measuring makes the tests slower, so it is not part of `make test`.
@@ -74,19 +74,19 @@ format: $(STAMP)-check
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-bench-core: $(STAMP)-bench
+bench-core: $(STAMP)-test $(STAMP)-bench
 	$(RUN) -m benchmarks.core
 
-bench-mq: $(STAMP)-bench
+bench-mq: $(STAMP)-test $(STAMP)-bench
 	$(RUN) -m tests.servers install rabbitmq activemq
 	$(RUN) -m benchmarks.mq
 	$(RUN) -m benchmarks.mq.stomp_rows
 
-bench-sqs: $(STAMP)-bench
+bench-sqs: $(STAMP)-test $(STAMP)-bench
 	$(RUN) -m tests.servers install fauxqs ministack
 	$(RUN) -m benchmarks.sqs
 
-bench-kinesis: $(STAMP)-bench
+bench-kinesis: $(STAMP)-test $(STAMP)-bench
 	$(RUN) -m tests.servers install ministack
 	$(RUN) -m benchmarks.kinesis
 	$(RUN) -m benchmarks.kinesis.balance

@@ -17,7 +17,7 @@ from msgbus.broker import Capabilities
 pytest_plugins = ["tests.servers.fixtures"]
 
 # How long an example takes tells of the machine, not of the code.
-# `make test` draws the same examples each time; `make faults` sets another seed and draws others.
+# The same examples are drawn each time; MSGBUS_TEST_EXAMPLES=msgbus-other draws others.
 settings.register_profile("msgbus", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.register_profile("msgbus-other", settings.get_profile("msgbus"), derandomize=False)
 settings.load_profile(os.environ.get("MSGBUS_TEST_EXAMPLES", "msgbus"))

@@ -23,8 +23,7 @@ TESTS = (
     "no:cacheprovider",
     "-r",
     "fE",
-    "--ignore=tests/amqp/test_interop.py",
-)  # needs RabbitMQ, and FastStream to be there when it is read
+)
 
 
 def found(version: str) -> str | None:
