@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,6 +24,7 @@ from tests.servers import (
     ServerError,
     StartError,
     UnavailableError,
+    fixtures,
     packages,
     probe,
     server,
@@ -394,3 +396,25 @@ def test_the_command_line_refuses_what_it_did_not_start(
         cli("start")
     with pytest.raises(SystemExit):
         cli("start", "rabbit")
+
+
+def test_workers_that_ask_at_once_get_the_same_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that started twice would be stopped once."""
+    asked: list[str] = []
+
+    def started(name: str) -> Handle:
+        asked.append(name)
+        return Shared(definition(name), {})
+
+    monkeypatch.setattr(fixtures, "_started", started)
+    many, submit = fixtures.Pool(), fixtures.Pool()._threads.submit
+
+    def slowly(*what: Any) -> Any:
+        time.sleep(0.05)  # the others look meanwhile
+        return submit(*what)
+
+    monkeypatch.setattr(many._threads, "submit", slowly)
+    with ThreadPoolExecutor(8) as threads:
+        handles = list(threads.map(many.get, ["moto"] * 8))
+    assert asked == ["moto"]
+    assert len(set(map(id, handles))) == 1

@@ -12,6 +12,7 @@ A server that can't be had skips its tests with the reason; with CI=true that is
 import functools
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,13 +37,15 @@ class Pool:
 
     def __init__(self) -> None:
         self._starts: dict[str, Future[Handle]] = {}
+        self._lock = threading.Lock()  # workers ask through the door at once, each in a thread
         self._threads = ThreadPoolExecutor(max_workers=len(NAMES), thread_name_prefix="test-servers")
 
     def begin(self, names: Iterable[str]) -> None:
         """Begins to start those that are not started, and returns at once."""
-        for name in names:
-            if name not in self._starts:
-                self._starts[name] = self._threads.submit(_started, name)
+        with self._lock:
+            for name in names:
+                if name not in self._starts:
+                    self._starts[name] = self._threads.submit(_started, name)
 
     def get(self, name: str) -> Handle:
         """The shared instance, when it is ready; raises the same error each time if it can't be started."""
