@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from tests.effort import messages, pause
+from tests.faults.ledger import Worker
 from tests.faults.sqs_run import Run, new_queue, some_items
 from tests.faults.sqs_weather import Wire
 from tests.faults.sqs_worker import Item, Work
@@ -27,13 +28,12 @@ async def test_killed_in_mid_batch(fauxqs: Handle) -> None:
     killers = slow_ones(items, 0.2, 0.45, 0.7)
     async with Run(fauxqs.url, Work(queue=new_queue(), lease=3.0, pause=pause(0.005)), items, Wire()) as run:
         await run.workers(3)
-        await run.publish()
 
         async def kill(number: int) -> None:
             (await run.ledger.holder(number)).kill()
             await run.workers(1)
 
-        await asyncio.gather(*map(kill, killers))
+        await asyncio.gather(run.publish(), *map(kill, killers))  # one may be handled while others are published
         await run.handled()
         await run.judge()
         assert all(len({line.worker for line in run.ledger.of[number]}) > 1 for number in killers)
@@ -45,9 +45,13 @@ async def test_handed_out_again_while_the_first_is_still_at_work(fauxqs: Handle)
     (held,) = slow_ones(items, 0.3)
     async with Run(fauxqs.url, Work(queue=new_queue(), lease=2.0, pause=pause(0.02)), items, Wire()) as run:
         await run.workers(2)
-        await run.publish()
-        frozen = await run.ledger.holder(held)
-        frozen.freeze()
+
+        async def freeze() -> Worker:
+            holder = await run.ledger.holder(held)
+            holder.freeze()
+            return holder
+
+        frozen, _ = await asyncio.gather(freeze(), run.publish())
         await run.handled()  # by the other alone, what the first has in hand too
         frozen.thaw()
         await run.judge()
