@@ -17,7 +17,7 @@ STAMP   = $(VENV)/.installed
 .PHONY: help demo test faults test-under-load test-versions coverage servers check format bench-core bench-mq bench-sqs bench-kinesis clean
 help:
 	@echo 'make demo        the order shop on the embedded broker: no server needed'
-	@echo 'make test        lint, types and all tests, with faults at a tenth of their size (about 8 minutes on 2 cores)'
+	@echo 'make test        lint, types and all tests, with faults at a tenth of their size (11 minutes on 2 cores)'
 	@echo 'make faults      the fault runs at full size (FAULTS=10 for longer ones)'
 	@echo 'make test-under-load  make test beside eight busy processes'
 	@echo 'make test-versions    the tests that need no server on CPython 3.12 and 3.13, where they are installed'
