@@ -4,13 +4,13 @@ A broker moves bytes. Retry, batching, ordering, reconnecting, codecs and leases
 `Capabilities` to know what the broker does natively and what it must do itself.
 
 What holds throughout:
-
 - Names of topics, queues and groups are 1 to 80 ASCII letters, digits, `.`, `-` and `_`, after a prefix of up to 40
   of the same. No other character comes, so a broker may use them as separators of its own (`/`, `:`, `~`).
 - The core opens a `Delivery` in place: its body and headers are what the handler sees. A broker that retries or
   dead-letters by sending a copy makes it of the native message (`raw` or `token`), or the copy can't be opened again.
 - A dead letter never expires, whatever its message said.
-- An error that is no BusError is a bug: it ends the subscription, and the process is told.
+- Nothing spreads. An entry that can't be written is Refused alone; what can't be read is handed in with
+  `Delivery.fault` and its raw form; only broken framing ends a receiver. An error that is no BusError is a bug.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class Capabilities:
     fanout: bool = False  # topics with groups
     queues: bool = False  # queues of competing consumers
     reply: bool = False  # reply inboxes
+    inboxes: str | None = None  # a regular expression: what the address of a reply inbox looks like; None: anything
     replay: bool = False  # `Start` and `seek`
     shared: bool = True  # other processes reach it
 
@@ -262,8 +263,7 @@ class Broker(Protocol):
     async def connect(self) -> None:
         """Connect once, or again after Disconnected; no retry inside.
 
-        Asks the server something, so that a wrong address or password is known now; where there is no connection, but
-        a call of HTTP for each thing, the first call may be what tells.
+        Asks the server something, so that a wrong address or password is known now; over HTTP a first call may tell.
         Raises Disconnected or Unavailable where trying again can help, Refused where it can't.
         """
         ...
@@ -294,7 +294,7 @@ class Broker(Protocol):
         """Open `source`; at most `prefetch` deliveries are unsettled at a time. Leaving closes it.
 
         What is unsettled then comes back: at once where the server is told, else when its lease ends.
-        Raises Refused where the source is not there or not allowed, which ends the subscription and is raised by
-        `consuming()`; Disconnected, ReceiverClosed, Throttled and Unavailable are tried again. Leaving never raises.
+        Raises Refused where the source is not there or not allowed: at the start `consuming()` raises it, later it is
+        tried again, as Disconnected, ReceiverClosed, Throttled and Unavailable are. Leaving never raises.
         """
         ...

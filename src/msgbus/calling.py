@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from msgbus import backoff
 from msgbus import headers as h
 from msgbus.clock import Clock, cancelled_within
 from msgbus.envelope.opening import Open, opener
-from msgbus.errors import BusError, DecodeError, Disconnected, Refused, RemoteError
+from msgbus.errors import BusError, DecodeError, Disconnected, Refused, Reject, RemoteError, said, shown
 from msgbus.handlers.decoding import Decode
 from msgbus.message import Act, Address, Delivery, Outgoing, Settlement, Source
 from msgbus.options import SendOptions
@@ -22,6 +21,8 @@ from msgbus.publishing.outlet import Outlet
 log = logging.getLogger("msgbus.reply")
 
 _PREFETCH = 1000
+_STEADY = 5.0  # seconds after which an inbox has proven that it works
+_ERROR_CHARACTERS = 10_000  # of what a responder's error says
 _CLOSE = 5.0  # seconds that an inbox may take to close
 _SOURCE = Source("reply", "inbox")
 
@@ -78,23 +79,30 @@ class Inbox:
         self._fail(Disconnected("the bus is closed"))
 
     async def _run(self) -> None:
+        failures = 0
         try:
-            for failures in itertools.count(1):
-                generation = self._link.generation
+            while True:
+                began, generation = self._clock.now(), self._link.generation
                 try:
                     await self._receive()
-                except Disconnected as error:
-                    self._lost(error)
-                    await self._link.restore(generation)
-                except BusError as error:
+                except Exception as error:
                     self._lost(error)
                     if isinstance(error, Refused):
                         raise
-                    await self._clock.sleep(backoff.delay(failures, 0.1, longest=10.0))
+                    failures = failures + 1 if self._clock.now() - began < _STEADY else 1
+                    await self._link.ready_again(error, generation, failures)
         except BusError as error:
-            self._fail(error)
-            if self._address is not None and not self._address.done():
-                self._address.set_exception(error)
+            self._end(error)
+        except asyncio.CancelledError:
+            self._end(Disconnected("the reply inbox is closed"))
+            raise
+
+    def _end(self, error: BusError) -> None:
+        """The next request opens it again."""
+        self._fail(error)
+        if self._address is not None and not self._address.done():
+            self._address.set_exception(error)
+            self._address.exception()  # looked at: perhaps nobody waits for it
 
     async def _receive(self) -> None:
         async with self._link.broker.receiver(_SOURCE, prefetch=_PREFETCH) as receiver:
@@ -108,10 +116,12 @@ class Inbox:
     def _hand_out(self, batch: Sequence[Delivery]) -> None:
         for delivery in batch:
             try:
+                if delivery.fault is not None:
+                    raise delivery.fault
                 if self._open is not None:
                     self._open(delivery)
                 reply = self._pending.get(delivery.headers.get(h.CORRELATION, ""))
-            except BusError:
+            except Exception:
                 log.warning("a reply with a damaged envelope was dropped", exc_info=True)
                 continue
             if reply is None or reply.done():
@@ -119,15 +129,15 @@ class Inbox:
             else:
                 reply.set_result(delivery)
 
-    def _lost(self, error: BusError) -> None:
-        log.warning("%s: reply inbox lost: %s", self._link.name, error)
+    def _lost(self, error: Exception) -> None:
+        log.warning("%s: reply inbox lost: %s", self._link.name, shown(error))
         self._renew_address()
         self._fail(error)
 
-    def _fail(self, error: BusError) -> None:
+    def _fail(self, error: Exception) -> None:
         for reply in self._pending.values():
             if not reply.done():
-                failure = Disconnected(f"the reply inbox was lost, the reply may be too: {error}")
+                failure = Disconnected(f"the reply inbox was lost, the reply may be too: {said(error)}")
                 failure.__cause__ = error
                 reply.set_exception(failure)
         self._pending.clear()
@@ -164,6 +174,19 @@ class Call:
             raise RemoteError("DecodeError", f"the reply is not what {self.what} declares: {error}") from error
 
 
+def replies_allowed(inboxes: str | None, others: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a responder may answer to an address: a requester must not make it send anywhere else.
+
+    `inboxes`: what the broker's own reply inboxes look like, None: anything. `others`: what settings allow beside,
+    with "*" for any text.
+    """
+    if inboxes is None:
+        return lambda address: True
+    patterns = (inboxes, *(".*".join(map(re.escape, other.split("*"))) for other in others))
+    form = re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.DOTALL)
+    return lambda address: form.fullmatch(address) is not None
+
+
 class Responder:
     """The responder's side of one Rpc: what runs for a request, and what is said when it fails for good.
 
@@ -175,23 +198,29 @@ class Responder:
         what: str,
         answer: Callable[[Delivery], Awaitable[Any]],
         outlet: Outlet,
+        is_allowed: Callable[[str], bool],
     ) -> None:
         self._what = what
         self._answer = answer
         self._outlet = outlet
+        self._is_allowed = is_allowed
 
     async def handle(self, delivery: Delivery) -> None:
         """Answer a request. One that nobody waits for any more has expired, and does not come here."""
+        address = delivery.headers.get(h.REPLY_TO)
+        if address and not self._is_allowed(address):
+            raise Reject(f"{self._what}: reply_to {address!a:.200} is no reply inbox; MSGBUS_REPLIES can allow it")
         reply = await self._answer(delivery)
-        if delivery.headers.get(h.REPLY_TO):
+        if address:
             await self._send(delivery, self._outlet.prepare(reply))
 
     async def answer_failure(self, delivery: Delivery, error: Exception) -> bool:
         """Tell the requester the class and text of the error; False where there is nobody to tell."""
-        if not delivery.headers.get(h.REPLY_TO):
+        address = delivery.headers.get(h.REPLY_TO)
+        if not address or not self._is_allowed(address):
             return False
-        log.error("%s: the request failed: %r", self._what, error, exc_info=error)
-        out = self._outlet.prepare_error(str(error))
+        log.error("%s: the request failed: %s", self._what, shown(error), exc_info=error)
+        out = self._outlet.prepare_error(said(error)[:_ERROR_CHARACTERS])
         out.headers[h.REPLY_ERROR] = type(error).__name__
         await self._send(delivery, out)
         return True

@@ -130,6 +130,13 @@ class Alarms:
         for alarm in sorted(due, key=lambda alarm: alarm.at):
             if alarm in self.pending:  # an alarm that has just rung may have cancelled it
                 self.pending.discard(alarm)
-                alarm.ring()
+                self._ring_one(alarm)
         if self.pending:
             self._arm(min(alarm.at for alarm in self.pending))
+
+    def _ring_one(self, alarm: Alarm) -> None:
+        """What one of them raises is told to the loop, and keeps no other from ringing."""
+        try:
+            alarm.ring()
+        except Exception as error:
+            self.loop.call_exception_handler({"message": f"{alarm!r} failed", "exception": error})

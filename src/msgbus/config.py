@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -11,6 +11,8 @@ from msgbus.broker import Mode
 from msgbus.errors import ConfigError
 
 _PREFIX = "MSGBUS_"
+
+OnFailure = Literal["retry", "exit"]
 
 
 class Settings(BaseSettings):
@@ -27,9 +29,15 @@ class Settings(BaseSettings):
         default="", pattern=r"^[A-Za-z0-9._-]{0,40}$", description="put before every name, e.g. staging-"
     )
     provision: Mode = Field(default="create", description="create what is missing, verify that it is there, or trust")
+    replies: tuple[str, ...] = Field(
+        default=(), description='JSON list: reply addresses to allow beside reply inboxes, "*" is any text'
+    )
     concurrency: int = Field(default=32, ge=1, le=10_000, description="handlers running at once per subscription")
     publish_timeout: float = Field(default=30.0, gt=0, description="longest wait for a publish to be confirmed")
     connect_timeout: float = Field(default=30.0, gt=0, description="longest wait for the first connection")
+    on_failure: OnFailure = Field(
+        default="retry", description="a subscription that breaks is opened again and again, or it ends the service"
+    )
     grace: float = Field(default=30.0, ge=0, description="how long running handlers may finish on stop")
 
 

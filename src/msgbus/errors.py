@@ -92,6 +92,24 @@ RETRYABLE = (Disconnected, *PASSING)
 GONE = (Disconnected, ReceiverClosed)
 """The receiver is dead, and with it every lease it gave: only a new one helps."""
 
+_SHOWN_CHARACTERS = 500  # of an error's text in one line of a log
+
+
+def said(error: BaseException) -> str:
+    """The text of an error; of one whose own `str` raises, that it has none."""
+    try:
+        return str(error)
+    except Exception:
+        return f"(a {type(error).__name__} without a readable text)"
+
+
+def shown(error: BaseException) -> str:
+    """Its class and text on one line, for a log: an error's own `repr` may raise, or be endless."""
+    text = said(error)
+    flat = "".join(c if c.isprintable() else " " for c in text[:_SHOWN_CHARACTERS])
+    cut = "…" if len(text) > _SHOWN_CHARACTERS else ""
+    return f"{type(error).__name__}: {flat}{cut}" if flat else type(error).__name__
+
 
 class RetryLater(Exception):
     """Raise it in a handler to have the message again after `delay` seconds; counts as an attempt.

@@ -6,6 +6,7 @@ FastStream and AMQP spell them; what is ours alone begins with `msgbus-`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 ID = "ce-id"
@@ -21,6 +22,7 @@ CAUSATION = "causation_id"
 REPLY_TO = "reply_to"
 
 ATTEMPT = "msgbus-attempt"  # which start of a handler a re-sent copy will be
+SENT = "msgbus-sent"  # Unix time at which the message was sent first, on a copy
 FIRST_FAILED = "msgbus-first-failed"  # Unix time of the first failure
 HOP = "msgbus-hop"  # how often it was sent again
 DEAD_REASON = "msgbus-dead-reason"
@@ -33,7 +35,7 @@ ENCODING = "msgbus-encoding"  # "base64": the body had to become text
 CLAIM = "msgbus-claim"  # reference of the stored body, once it was fetched
 REPLY_ERROR = "msgbus-reply-error"  # class name of what the responder raised
 
-FAILURE = (ATTEMPT, FIRST_FAILED, DEAD_REASON, ERROR_TYPE, ERROR, ATTEMPTS, ORIGIN)
+FAILURE = (ATTEMPT, SENT, FIRST_FAILED, DEAD_REASON, ERROR_TYPE, ERROR, ATTEMPTS, ORIGIN)
 
 
 def attempt_of(headers: Mapping[str, str]) -> int:
@@ -42,15 +44,22 @@ def attempt_of(headers: Mapping[str, str]) -> int:
     return max(1, int(text)) if text.isdecimal() and len(text) < 10 else 1
 
 
+def number_of(headers: Mapping[str, str], name: str) -> float | None:
+    """A header that holds a finite number; None where it is not there or anything else."""
+    text = headers.get(name)
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def has_expired(headers: Mapping[str, str], now: float) -> bool:
     """Whether its sender wants it no more at Unix time `now`; never of a dead letter. What is no number is no time."""
-    text = headers.get(EXPIRES)
-    if text is None or DEAD_REASON in headers:
-        return False
-    try:
-        return float(text) <= now
-    except ValueError:
-        return False
+    expires = number_of(headers, EXPIRES)
+    return expires is not None and expires <= now and DEAD_REASON not in headers
 
 
 def resend_id(headers: Mapping[str, str], message_id: str) -> tuple[str, str]:

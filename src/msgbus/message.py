@@ -119,7 +119,8 @@ class Delivery:
     `token`: the broker's own handle, opaque to the core. `attempt`: which start of a handler this will be, from 1;
     the core counts on from it. `deliveries`: how often the broker handed it out, this one included (1 where it
     does not count). `lane`: the ordering key where the source is ordered, else None. `sent_at`: Unix time.
-    `raw`: the native message, for handlers that need more.
+    `raw`: the native message, for handlers that need more. `fault`: why its receiver could not read all of it; the
+    core buries it with that reason, and no handler sees it.
     """
 
     body: bytes
@@ -131,6 +132,7 @@ class Delivery:
     lane: str | None = None
     sent_at: float | None = None
     raw: Any = None
+    fault: Exception | None = None
 
 
 class Act(enum.Enum):
@@ -149,6 +151,7 @@ class Settlement:
     `delay`: seconds, for RETRY. `reason`: why, for DEAD. `error`: what the handler raised, if it did.
     `headers`: what a copy must carry beside the message's
     own headers (attempt, error, origin), for a broker that retries or dead-letters by sending a copy.
+    `refused`: how often the broker has refused what was to become of the delivery.
     """
 
     delivery: Delivery
@@ -157,6 +160,7 @@ class Settlement:
     reason: str = ""
     headers: Mapping[str, str] | None = None
     error: Exception | None = None
+    refused: int = 0
 
 
 T_co = TypeVar("T_co", covariant=True)

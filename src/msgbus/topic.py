@@ -6,8 +6,10 @@ All are invariant in what is sent: a covariant Topic would let `publish(orders, 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import operator
 import types
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar, Union, get_args, get_origin
 
@@ -15,14 +17,17 @@ from typing_extensions import TypeForm, is_typeddict
 
 from msgbus.codecs import Codec
 from msgbus.codecs.json import Json
-from msgbus.errors import RegistrationError
+from msgbus.errors import Refused, RegistrationError
 
 T = TypeVar("T")
 Member = TypeVar("Member")
 Request = TypeVar("Request")
 Reply = TypeVar("Reply", covariant=True)  # noqa: PLC0105 - only read: an `object` may be asked for where a Quote comes
 
-KeyOf = str | Callable[[Any], str]
+Key = str | int | uuid.UUID | enum.Enum | None
+"""What a key may be: None is no key, an Enum's is its value, a whole number's and a UUID's their text."""
+
+KeyOf = str | Callable[[Any], Key]
 
 
 class Topic(Generic[T]):
@@ -42,7 +47,7 @@ class Topic(Generic[T]):
         name: str,
         type: TypeForm[T],  # noqa: A002 - the argument's natural name
         *,
-        key: str | Callable[[T], str] | None = None,
+        key: str | Callable[[T], Key] | None = None,
         ordered: bool = False,
         codec: Codec | None = None,
         filter_on: Sequence[str] = (),
@@ -50,7 +55,7 @@ class Topic(Generic[T]):
         bare: bool = False,
     ) -> None:
         self.name = checked_name(name, "Topic")
-        self.type = type
+        self.type = checked_members(type, f"Topic {name!r}")
         self.key_of = key_getter(f"Topic {name!r}", type, key)
         self.ordered = checked_order(f"Topic {name!r}", ordered, key)
         self.codec = codec or Json()
@@ -86,12 +91,12 @@ class Queue(Generic[T]):
         name: str,
         type: TypeForm[T],  # noqa: A002 - the argument's natural name
         *,
-        key: str | Callable[[T], str] | None = None,
+        key: str | Callable[[T], Key] | None = None,
         ordered: bool = False,
         codec: Codec | None = None,
     ) -> None:
         self.name = checked_name(name, "Queue")
-        self.type = type
+        self.type = checked_members(type, f"Queue {name!r}")
         self.key_of = key_getter(f"Queue {name!r}", type, key)
         self.ordered = checked_order(f"Queue {name!r}", ordered, key)
         self.codec = codec or Json()
@@ -110,8 +115,8 @@ class Rpc(Generic[Request, Reply]):
         self, name: str, request: TypeForm[Request], reply: TypeForm[Reply], *, codec: Codec | None = None
     ) -> None:
         self.name = checked_name(name, "Rpc")
-        self.request = request
-        self.reply = reply
+        self.request = checked_members(request, f"Rpc {name!r}")
+        self.reply = checked_members(reply, f"Rpc {name!r}")
         self.codec = codec or Json()
 
     def __repr__(self) -> str:
@@ -126,6 +131,15 @@ def type_name(type_: Any) -> str:
 def union_members(type_: Any) -> tuple[Any, ...]:
     """The members of `A | B`; a type that is no union is its own only member."""
     return get_args(type_) if get_origin(type_) in (Union, types.UnionType) else (type_,)
+
+
+def checked_members(type_: Any, what: str) -> Any:
+    """What travels is the name of a member: two of the same could not be told apart."""
+    names = [type_name(member) for member in union_members(type_)]
+    for name in names:
+        if names.count(name) > 1:
+            raise RegistrationError(f"{what}: two members of its type are called {name!r}; give one an __event_type__")
+    return type_
 
 
 def checked_name(name: str, what: str) -> str:
@@ -144,21 +158,45 @@ def checked_order(what: str, ordered: bool, key: object) -> bool:
     return ordered
 
 
-def key_getter(what: str, type_: Any, key: KeyOf | None) -> Callable[[Any], str] | None:
-    """A function from payload to ordering key; refuses a field that the type does not have."""
-    if key is None or callable(key):
-        return key
+def key_getter(what: str, type_: Any, key: KeyOf | None) -> Callable[[Any], str | None] | None:
+    """A function from payload to ordering key, which raises Refused where the field holds none.
+
+    A field that the type does not have is refused at once.
+    """
+    if key is None:
+        return None
+    if callable(key):
+        return _key_of(what, "key=", key)
     for member in union_members(type_):
         fields = field_names(member)
         if fields is not None and key not in fields:
             raise RegistrationError(f"{what}: key={key!r} is no field of {type_name(member)}; it has {sorted(fields)}")
-    get = field_getter(type_, key)
+    return _key_of(what, f"field {key!r}", field_getter(type_, key))
 
-    def key_of(payload: Any) -> str:
+
+def _key_of(what: str, field: str, get: Callable[[Any], Any]) -> Callable[[Any], str | None]:
+    def key_of(payload: Any) -> str | None:
         value = get(payload)
-        return value if value.__class__ is str else str(value)
+        return value if value.__class__ is str and value.isascii() else key_text(value, f"{what}: {field}")
 
     return key_of
+
+
+def key_text(value: object, what: str) -> str | None:
+    """A key as all brokers carry it; None means no key. Raises Refused for what is none."""
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if value is None:
+        return None
+    if isinstance(value, (int, uuid.UUID)) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise Refused(f"{what} is {value!r:.200}: a key is text, a whole number, a UUID, an Enum of these, or None")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise Refused(f"{what} is {value!a:.200}, which is no text that can be sent: {error.reason}") from error
+    return str(value)
 
 
 def field_getter(type_: Any, field: str) -> Callable[[Any], Any]:

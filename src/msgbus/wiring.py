@@ -12,7 +12,7 @@ from fast_depends import Provider
 
 from msgbus.broker import Difference, Part, TopicSpec
 from msgbus.brokers import broker_for, shown
-from msgbus.calling import Call, Inbox, Responder
+from msgbus.calling import Call, Inbox, Responder, replies_allowed
 from msgbus.clock import Alarms, Clock
 from msgbus.config import Settings
 from msgbus.consuming.runner import Runner
@@ -141,7 +141,7 @@ class Wiring:
             subscription = self._subscription(source, members, link)
             await self._ensure(link, topology_of(source, subscription.options))
             subscription.capabilities = link.broker.capabilities(source)
-            runners.append(Runner(subscription, link, self._clock, self.alarms))
+            runners.append(Runner(subscription, link, self._clock, self.alarms, self._settings.on_failure))
         return runners
 
     def _subscription(self, source: Source, members: Sequence[Registration], link: Link) -> Subscription:
@@ -169,7 +169,8 @@ class Wiring:
 
     def _answer(self, subscription: Subscription, rpc: Rpc[Any, Any], link: Link) -> None:
         outlet = self._outlet(link, Address("reply", rpc.name), Payloads.of(rpc.reply, rpc.codec))
-        responder = Responder(repr(rpc), subscription.handle, outlet)
+        is_allowed = replies_allowed(link.broker.capabilities().inboxes, self._settings.replies)
+        responder = Responder(repr(rpc), subscription.handle, outlet, is_allowed)
         subscription.handle = responder.handle
         subscription.last_word = responder.answer_failure
 

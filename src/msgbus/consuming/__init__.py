@@ -6,8 +6,9 @@
 - `fate`: where each delivery is between its receipt and its settlement; what waits behind others of its key
 - `workers`, `worker`, `batches`: run the handlers
 - `heartbeat`: keeps the leases meanwhile
-- `policy`: decides what becomes of a failure
+- `policy`: decides what becomes of a failure (`chatter`: how much of it is logged)
 - `settler`: hands settlements to the receiver in batches, and reads each result
 - `results`: what the result of a settlement means
+- `life`: how the subscription is doing
 - `health`: what probes and metrics should know of it all
 """

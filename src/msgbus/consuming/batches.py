@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import Sequence
 
 from msgbus.consuming.policy import Expired, Policy
-from msgbus.consuming.worker import Worker, cancelled, too_often
+from msgbus.consuming.worker import Worker, cancelled, raised, unfit
 from msgbus.errors import LeaseLost, Timeout
 from msgbus.handlers.context import isolated
 from msgbus.handlers.subscription import Subscription
@@ -29,13 +29,13 @@ class Batches:
         """None or an error for each entry. A batch that raised may be handled in halves, one that was cut off not."""
         try:
             results: Sequence[Exception | None] = await isolated(self._handle_batch(batch), self._context.copy())
-        except Exception as error:
+        except asyncio.CancelledError:
+            return [cancelled(worker)] * len(batch)
+        except BaseException as error:
             interruption = worker.take_interruption()
             if interruption is None and self._bisect and len(batch) > 1:
                 return await self._in_halves(batch, worker)
-            return [interruption or error] * len(batch)
-        except asyncio.CancelledError:
-            return [cancelled(worker)] * len(batch)
+            return [interruption or raised(error)] * len(batch)
         worker.take_interruption()
         return results
 
@@ -58,8 +58,8 @@ class Batches:
         return results
 
     def _preflight(self, delivery: Delivery) -> Exception | None:
-        if delivery.deliveries > self._max_deliveries:
-            return too_often(delivery)
+        if delivery.fault is not None or delivery.deliveries > self._max_deliveries:
+            return unfit(delivery)
         try:
             if self._open is not None:
                 self._open(delivery)

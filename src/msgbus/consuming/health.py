@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgbus.broker import Lag
+from msgbus.consuming.life import SubscriptionHealth
 from msgbus.consuming.runner import Runner
+from msgbus.errors import shown
 from msgbus.publishing.link import Link
 
 
@@ -14,19 +16,22 @@ from msgbus.publishing.link import Link
 class Health:
     """`live`: nothing has died. `ready`: it can publish and, when consuming, receive. `problems` says what is wrong.
 
-    `lags`: how late each subscription is with each shard that this process reads, where the broker is a log.
+    `subscriptions`: each one's state, since when and why. `lags`: how late each subscription is with each shard that this process reads, where the broker is a log.
     """
 
     live: bool
     ready: bool
     problems: tuple[str, ...] = ()
     lags: tuple[Lag, ...] = ()
+    subscriptions: tuple[SubscriptionHealth, ...] = ()
 
 
 def health_of(links: Sequence[Link], runners: Sequence[Runner], *, is_open: bool) -> Health:
     """The health of a bus from that of its links and subscriptions."""
-    dead = [f"{runner.subscription.source}: {runner.error!r}" for runner in runners if runner.error is not None]
-    problems = [f"{link.name}: {link.failure}" for link in links if link.failure is not None]
+    subscriptions = tuple(runner.life.now for runner in runners)
+    dead = [f"{runner.subscription.source}: {shown(runner.error)}" for runner in runners if runner.error is not None]
+    problems = [str(each) for each in subscriptions if each.state not in ("running", "stopped")]
+    problems += [f"{link.name}: {link.failure}" for link in links if link.failure is not None]
     lags: list[Lag] = []
     for link in links:
         status = link.broker.status()
@@ -36,4 +41,4 @@ def health_of(links: Sequence[Link], runners: Sequence[Runner], *, is_open: bool
     if not is_open:
         problems.append("the bus is not open")
     live = not dead
-    return Health(live, live and not problems, (*dead, *problems), tuple(lags))
+    return Health(live, live and not problems, (*dead, *problems), tuple(lags), subscriptions)

@@ -12,7 +12,7 @@ from msgbus.broker import Receiver
 from msgbus.clock import Alarms, Clock
 from msgbus.consuming.fate import Fate
 from msgbus.consuming.flow import BreakerState, Rate, Window
-from msgbus.errors import GONE, PASSING, BusError
+from msgbus.errors import GONE, PASSING, BusError, said, shown
 from msgbus.handlers.subscription import Subscription
 
 log = logging.getLogger("msgbus.intake")
@@ -64,9 +64,10 @@ class Intake:
             except BusError as error:
                 failures += 1
                 log.warning(
-                    "%s: receiving failed, trying again",
+                    "%s: receiving failed, trying again: %s",
                     self._subscription.source,
-                    extra={"attempt": failures, "error": str(error)},
+                    shown(error),
+                    extra={"attempt": failures, "error": said(error)},
                 )
                 asked = getattr(error, "retry_after", None) or 0.0
                 await self._clock.sleep(asked + backoff.delay(failures, 0.1, longest=10.0))

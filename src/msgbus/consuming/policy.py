@@ -5,7 +5,7 @@
 | it expired before its handler began | `failed`, with Expired: acknowledged, counted, seen by nobody |
 | its handler, a middleware, decoding | `failed`: another attempt after a delay, or dead with the reason |
 | it is to be tried again | `must_hold`: it waits in hand, or goes back to the broker |
-| the broker took the settlement badly | `after_refusal`: settled again soon, settled otherwise, or it has ended |
+| the broker took the settlement badly | `after_refusal`: again soon, or one rung down the ladder |
 
 `workers` ask the first, `fate` carries out the next two, `settler` the last.
 """
@@ -13,13 +13,26 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
 from msgbus import backoff
 from msgbus import headers as h
+from msgbus.consuming.chatter import Chatter
 from msgbus.consuming.flow import BreakerState
-from msgbus.errors import PASSING, BusError, DecodeError, LeaseLost, Reject, RetryLater, Timeout, Unavailable
+from msgbus.errors import (
+    PASSING,
+    BusError,
+    DecodeError,
+    LeaseLost,
+    Reject,
+    RetryLater,
+    Timeout,
+    Unavailable,
+    said,
+    shown,
+)
 from msgbus.handlers.subscription import Subscription
 from msgbus.message import Act, Delivery, Settlement
 
@@ -27,7 +40,8 @@ log = logging.getLogger("msgbus.handler")
 
 _PROVEN_BAD = (DecodeError, Reject)
 _MESSAGE_CHARACTERS = 500  # of an error's text in a header: failure headers must fit where the message did
-_DEAD_AGAIN = 60.0  # seconds until a message whose dead letter could not be written comes back
+_REFUSED_PAUSE = 60.0  # seconds until a message that can neither be dead-lettered nor sent again comes back
+_SLIM = (h.ATTEMPT, h.DEAD_REASON, h.ORIGIN)  # what a copy carries at least
 
 
 class Stopped(Timeout):
@@ -41,11 +55,12 @@ class Expired(BusError):
 class Policy:
     """A subscription's `Retry` and `Breaker` at work, on what its broker can do.
 
-    Every failure is logged here, once: a warning when it is tried again, an error when it is dead. `time` gives
-    Unix seconds.
+    Every failure is logged here, once: a warning when it is tried again, an error when it is dead; many of one kind
+    are not logged one by one. `time` gives Unix seconds.
     """
 
     def __init__(self, subscription: Subscription, time: Callable[[], float]) -> None:
+        self._chatter = Chatter(time)
         self.retry = subscription.options.retry
         self.max_deliveries = self.retry.deliveries_cap
         limits = subscription.options.limits
@@ -69,7 +84,7 @@ class Policy:
             log.warning("%s: lease lost, the handler was cancelled", delivery.source, extra=_about(delivery, error))
             return None
         if isinstance(error, Expired):
-            self._stats.expired += 1
+            self._expired(delivery)
             return Settlement(delivery, Act.ACK, error=error)
         if isinstance(error, Stopped):
             log.warning("%s: %s, the message goes back", delivery.source, error, extra=_about(delivery, error))
@@ -77,33 +92,38 @@ class Policy:
         if self.is_final(delivery, error):
             return self.dead(delivery, error)
         delay = self._delay(delivery, error)
-        log.warning(
-            "%s: attempt %d failed, again in %.3g s: %r",
-            delivery.source,
-            delivery.attempt,
-            delay,
-            error,
-            extra=_about(delivery, error),
-            exc_info=error if log.isEnabledFor(logging.DEBUG) else None,  # the last failure has its traceback
-        )
+        if (more := self._chatter.admit(("retry", type(error)))) is not None:
+            log.warning(
+                "%s: attempt %d failed, again in %.3g s: %s%s",
+                delivery.source,
+                delivery.attempt,
+                delay,
+                shown(error),
+                more,
+                extra=_about(delivery, error),
+                exc_info=error if log.isEnabledFor(logging.DEBUG) else None,  # the last failure has its traceback
+            )
         headers = self._history(delivery, delivery.attempt + 1)
         return Settlement(delivery, Act.RETRY, delay, headers=headers, error=error)
 
     def dead(self, delivery: Delivery, error: Exception) -> Settlement:
         """Dead-letter it, with all that whoever looks at it later will want to know."""
-        reason = str(error) or type(error).__name__
-        log.error(
-            "%s: dead after %d attempts: %r",
-            delivery.source,
-            delivery.attempt,
-            error,
-            extra=_about(delivery, error),
-            exc_info=error,
-        )
+        text = said(error)
+        reason = text or type(error).__name__
+        if (more := self._chatter.admit(("dead", type(error)))) is not None:
+            log.error(
+                "%s: dead after %d attempts: %s%s",
+                delivery.source,
+                delivery.attempt,
+                shown(error),
+                more,
+                extra=_about(delivery, error),
+                exc_info=error,
+            )
         headers = self._history(delivery, delivery.attempt) | {
             h.DEAD_REASON: _header_text(reason),
             h.ERROR_TYPE: type(error).__name__,
-            h.ERROR: _header_text(str(error)),
+            h.ERROR: _header_text(text),
             h.ATTEMPTS: str(delivery.attempt),
             h.ORIGIN: delivery.source.origin,
         }
@@ -141,26 +161,53 @@ class Policy:
     def after_refusal(self, settlement: Settlement, error: BusError) -> Settlement | None:
         """What is settled next where the broker answered a settlement with `error`; None: that is the end of it.
 
-        Nothing is dropped: a message whose dead letter is refused goes back for a while, or stays in hand for it.
+        Nothing is dropped. What is refused for good goes down a ladder: a retry becomes a dead letter, a dead letter
+        is tried with less in its headers, then the message is to come back after a while, at last it stays with the
+        broker. Only where even that is refused is it left to the end of its receiver.
         """
         if isinstance(error, PASSING):
             return settlement
         if isinstance(error, LeaseLost):
             return None
-        if settlement.act is not Act.DEAD:
-            log.error("%s: can't be settled", settlement.delivery.source, exc_info=error)
+        source, refused = settlement.delivery.source, settlement.refused
+        log.error("%s: %s was refused (%d times now): %s", source, settlement.act.name, refused + 1, shown(error))
+        if settlement.act in (Act.ACK, Act.RELEASE):
+            log.error("%s: can't be settled: it comes back when its receiver ends", source, exc_info=error)
             return None
-        log.error("%s: the dead letter was refused, the message stays", settlement.delivery.source, exc_info=error)
-        act = Act.DEAD if self._capabilities.retry_delay is None else Act.RETRY
-        return replace(settlement, act=act, delay=_DEAD_AGAIN)
+        return replace(self._next_rung(settlement, error), refused=refused + 1)
+
+    def _next_rung(self, settlement: Settlement, error: BusError) -> Settlement:
+        delivery, headers = settlement.delivery, settlement.headers or {}
+        if settlement.refused == 0 and settlement.act is Act.RETRY:
+            return self.dead(delivery, Reject(f"it can't be sent again: {said(error)}"))
+        slim = {name: headers[name] for name in _SLIM if name in headers}
+        if settlement.refused <= 1:
+            return replace(settlement, act=Act.DEAD, headers=slim, delay=0.0)
+        if settlement.refused == 2 and self._capabilities.retry_delay is not None:
+            return replace(settlement, act=Act.RETRY, headers=slim, delay=_REFUSED_PAUSE)
+        return Settlement(delivery, Act.RELEASE, delay=_REFUSED_PAUSE)  # held in hand until then
+
+    def _expired(self, delivery: Delivery) -> None:
+        """Said, since a clock that is far off makes every request look late."""
+        self._stats.expired += 1
+        late = self._time() - (h.number_of(delivery.headers, h.EXPIRES) or 0.0)
+        if (more := self._chatter.admit("expired")) is not None:
+            log.warning(
+                "%s: expired %.3g s ago by this machine's clock, dropped%s",
+                delivery.source,
+                late,
+                more,
+                extra=_about(delivery, Expired()),
+            )
 
     def _is_too_old(self, delivery: Delivery) -> bool:
         longest = self.retry.max_age
-        return longest is not None and delivery.sent_at is not None and self._time() - delivery.sent_at > longest
+        sent_at = _sent_at(delivery)
+        return longest is not None and sent_at is not None and self._time() - sent_at > longest
 
     def _delay(self, delivery: Delivery, error: Exception) -> float:
         retry = self.retry
-        if isinstance(error, RetryLater) and error.delay is not None:
+        if isinstance(error, RetryLater) and error.delay is not None and _is_span(error.delay):
             longest = self._capabilities.retry_delay
             return error.delay if longest is None else min(error.delay, longest)
         if delivery.attempt <= retry.in_place:
@@ -170,7 +217,19 @@ class Policy:
 
     def _history(self, delivery: Delivery, attempt: int) -> dict[str, str]:
         first = delivery.headers.get(h.FIRST_FAILED) or f"{self._time():.3f}"
-        return {h.ATTEMPT: str(attempt), h.FIRST_FAILED: first}
+        history = {h.ATTEMPT: str(attempt), h.FIRST_FAILED: first}
+        if (sent_at := _sent_at(delivery)) is not None:  # the copy will have a time of its own
+            history[h.SENT] = f"{sent_at:.3f}"
+        return history
+
+
+def _sent_at(delivery: Delivery) -> float | None:
+    return h.number_of(delivery.headers, h.SENT) or delivery.sent_at
+
+
+def _is_span(delay: object) -> bool:
+    """Whether it is a number of seconds; what a handler raises is not looked at by any type checker."""
+    return isinstance(delay, (int, float)) and math.isfinite(delay) and delay >= 0
 
 
 def _header_text(text: str) -> str:

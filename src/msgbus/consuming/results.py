@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from msgbus import headers as h
 from msgbus.consuming.flow import BreakerState
@@ -26,7 +27,7 @@ class Results:
         breaker: BreakerState | None,
         in_hand: dict[Delivery, float],
         settled: Callable[[int], None],
-        afterwards: Callable[[Awaitable[None]], None],
+        afterwards: Callable[[Callable[[], Awaitable[None]]], None],
     ) -> None:
         self._stats = subscription.stats
         self._on_dead = subscription.on_dead
@@ -77,10 +78,11 @@ class Results:
         else:
             stats.dead += 1
             for hook in self._on_dead:
-                self._afterwards(hook(settlement.delivery, settlement.error or Reject(settlement.reason)))
+                error = settlement.error or Reject(settlement.reason)
+                self._afterwards(partial(hook, settlement.delivery, error))
 
     def _forget_bodies(self, store: BodyStore, batch: Sequence[Settlement]) -> None:
         """Only after the broker has the acknowledgement: a message that comes again needs its body."""
         for settlement in batch:
             if settlement.act is _ACK and h.CLAIM in settlement.delivery.headers:
-                self._afterwards(store.forget(settlement.delivery))
+                self._afterwards(partial(store.forget, settlement.delivery))

@@ -5,46 +5,62 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from msgbus import backoff
 from msgbus.broker import Receiver
 from msgbus.clock import Alarms, Clock, cancelled_within
+from msgbus.config import OnFailure
+from msgbus.consuming.life import Life
 from msgbus.consuming.policy import Policy
 from msgbus.consuming.session import Session
-from msgbus.errors import PASSING, Disconnected, ReceiverClosed
+from msgbus.errors import GONE, PASSING, BusError, ReceiverClosed, shown
 from msgbus.handlers.subscription import Subscription
 from msgbus.publishing.link import Link
 
 log = logging.getLogger("msgbus.consume")
 
 _HARD_STOP = 5.0  # seconds that a cancelled client, or the closing of a receiver, may take
+_STEADY = 5.0  # seconds after which a receiver has proven that it works
 
 
 class Runner:
-    """Opens a receiver, runs a Session on it, and again when it dies. Anything but a dead receiver ends it."""
+    """Opens a receiver, runs a Session on it, and again when it ends, whatever it ended of, with growing pauses.
 
-    def __init__(self, subscription: Subscription, link: Link, clock: Clock, alarms: Alarms) -> None:
+    What can't be opened when the service starts ends the Runner, and with `on_failure` "exit" so does anything but
+    a lost connection: `run` raises it.
+    """
+
+    def __init__(
+        self, subscription: Subscription, link: Link, clock: Clock, alarms: Alarms, on_failure: OnFailure = "retry"
+    ) -> None:
         self.subscription = subscription
         self.policy = Policy(subscription, clock.time)
         self.link = link
+        self.life = Life(subscription.source, clock.time)
         self.session: Session | None = None
         self.error: BaseException | None = None
         self._clock = clock
         self._alarms = alarms
+        self._must_exit = on_failure == "exit"
+        self._has_worked = False
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
         self._left: asyncio.Future[None] = alarms.loop.create_future()  # nobody waits for the task any more
 
     async def run(self) -> None:
-        """Until stopped. Raises what no new receiver can cure.
+        """Until stopped. Raises what it is told to end of.
 
         The work is a task of its own, so that a client in it that can't be cancelled does not keep the service.
         """
-        self._task = work = asyncio.create_task(self._run(), name=f"msgbus {self.subscription.source}")
-        try:
-            await asyncio.wait([work, self._left], return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            await self._end(work)
-            raise
+        while True:
+            self._task = work = asyncio.create_task(self._run(), name=f"msgbus {self.subscription.source}")
+            try:
+                await asyncio.wait([work, self._left], return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                await self._end(work)
+                raise
+            if self._stopping or not work.cancelled():
+                break
+            self._broke(ReceiverClosed("its task was cancelled from within"))
+        self.life.stops()
         if not work.done() or work.cancelled():
             return
         self.error = work.exception()
@@ -52,22 +68,23 @@ class Runner:
             raise self.error
 
     async def _run(self) -> None:
-        source, prefetch = self.subscription.source, self.subscription.prefetch
-        failures = 0
         while not self._stopping:
-            generation = self.link.generation
+            began, generation = self._clock.now(), self.link.generation
             try:
-                async with self.link.broker.receiver(source, prefetch=prefetch) as receiver:
-                    failures = 0
-                    if not self._stopping:  # opening may have swallowed the cancellation of `stop`
-                        await self._run_session(receiver)
-            except Disconnected as error:
-                self._say(error)
-                await self.link.restore(generation)
-            except (ReceiverClosed, *PASSING) as error:
-                self._say(error)
-                failures += 1
-                await self._clock.sleep(backoff.delay(failures, 0.1, longest=10.0))
+                await self._run_receiver()
+            except Exception as error:
+                if self._has_proven_itself(began):
+                    self.life.steady()
+                elif not self._has_worked and not isinstance(error, (*GONE, *PASSING)):
+                    raise  # at the start: not there, not allowed
+                await self._after(error, generation)
+
+    async def _run_receiver(self) -> None:
+        source, prefetch = self.subscription.source, self.subscription.prefetch
+        async with self.link.broker.receiver(source, prefetch=prefetch) as receiver:
+            if not self._stopping:  # opening may have swallowed the cancellation of `stop`
+                self.life.runs()
+                await self._run_session(receiver)
 
     async def _run_session(self, receiver: Receiver) -> None:
         self.session = Session(self.subscription, self.policy, receiver, self._clock, self._alarms)
@@ -75,6 +92,25 @@ class Runner:
             await self.session.run()
         finally:
             self.session = None
+
+    def _has_proven_itself(self, began: float) -> bool:
+        """Whether the receiver lived for a while: one that dies at once is opened again after a longer pause."""
+        is_steady = self._clock.now() - began >= _STEADY
+        self._has_worked = self._has_worked or is_steady or self.subscription.stats.received > 0
+        return is_steady
+
+    async def _after(self, error: Exception, generation: int) -> None:
+        """Until another receiver may be opened."""
+        self._broke(error)
+        if self._must_exit and not isinstance(error, (*GONE, *PASSING)):
+            raise error
+        try:
+            await self.link.ready_again(error, generation, self.life.failures)
+        except BusError as refused:
+            if self._must_exit:
+                raise
+            self._broke(refused)
+            await self.link.ready_again(refused, generation, self.life.failures)
 
     async def stop(self, grace: float) -> None:
         """Soft, then hard after `grace` seconds; see Session.stop. It comes to an end, whatever a client does."""
@@ -98,9 +134,19 @@ class Runner:
         if not self._left.done():
             self._left.set_result(None)
 
-    def _say(self, error: Exception) -> None:
-        if not self._stopping:
-            log.warning("%s: receiver lost, opening another one: %s", self.subscription.source, error)
+    def _broke(self, error: Exception) -> None:
+        if self._stopping:
+            return
+        is_known = isinstance(error, BusError)
+        self.life.failed(error, passing=isinstance(error, (*GONE, *PASSING)))
+        log.log(
+            logging.WARNING if is_known else logging.ERROR,
+            "%s: receiver lost, opening another one (%d in a row): %s",
+            self.subscription.source,
+            self.life.failures,
+            shown(error),
+            exc_info=None if is_known else error,
+        )
 
 
 def _look(task: asyncio.Task[None]) -> None:

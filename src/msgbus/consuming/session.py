@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from msgbus.broker import KeepsLeases, Receiver
@@ -16,6 +16,7 @@ from msgbus.consuming.policy import Policy, Stopped
 from msgbus.consuming.results import Results
 from msgbus.consuming.settler import Settler
 from msgbus.consuming.workers import Workers
+from msgbus.errors import ReceiverClosed
 from msgbus.handlers.subscription import Subscription
 
 log = logging.getLogger("msgbus.session")
@@ -92,7 +93,7 @@ class Session:
     def _hurry(self, starving: bool) -> None:
         self._settler.hurry = starving
 
-    def _afterwards(self, hook: Awaitable[None]) -> None:
+    def _afterwards(self, hook: Callable[[], Awaitable[None]]) -> None:
         """Something to do after a settlement; a stop waits for it."""
         task = self._spawn(_quietly(hook))
         self._hooks.add(task)
@@ -125,8 +126,10 @@ class Session:
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        """Nothing that a session needs ends without it: what is cancelled from within leaves no half of it behind."""
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not self._over.done():
+        error = ReceiverClosed("a task of it was cancelled from within") if task.cancelled() else task.exception()
+        if error is not None and not self._over.done() and task not in self._hooks:
             self._over.set_exception(error)
 
     async def _cancel_all(self) -> None:
@@ -145,8 +148,8 @@ class Session:
                 log.error("%s: %d handlers don't end when cancelled", source, len(stuck))
 
 
-async def _quietly(hook: Awaitable[None]) -> None:
+async def _quietly(hook: Callable[[], Awaitable[None]]) -> None:
     try:
-        await hook
+        await hook()
     except Exception:
         log.exception("an on_dead hook, or deleting a stored body, failed")

@@ -163,7 +163,7 @@ class Settler:
             following = None if result is None else self._after_refusal(settlement, result)
             if following is None:
                 ended.append((settlement, result))
-            elif following.act is Act.DEAD and following.delay:
+            elif following.delay and following.act is not Act.RETRY:
                 self._later(following)
             else:
                 again.append(following)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
-from msgbus.errors import BusError, Reject
+from msgbus.errors import BusError, Reject, said, shown
 from msgbus.message import Delivery
 
 
 class Worker:
     """One task, and what it handles now."""
 
-    __slots__ = ("deliveries", "interruption", "task", "wake")
+    __slots__ = ("closed", "deliveries", "interruption", "task", "wake")
 
     def __init__(self) -> None:
+        self.closed = False
         self.deliveries: Sequence[Delivery] = ()
         self.interruption: Exception | None = None
         self.task: asyncio.Task[None]
@@ -33,17 +35,37 @@ class Worker:
             self.task.uncancel()
         return error
 
+    async def calm(self) -> None:
+        """Swallow a cancellation that a handler left behind: it must not hit the next one."""
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        while self.task.cancelling():
+            self.task.uncancel()
+
 
 def cancelled(worker: Worker) -> Exception:
     """What a CancelledError that came out of a handler stands for; it is raised again where the worker must end."""
     interruption = worker.take_interruption()
     if interruption is not None:
         return interruption
-    if worker.task.cancelling():
+    if worker.closed:
         raise  # noqa: PLE0704 - called while the CancelledError is being handled
-    return BusError("the handler raised CancelledError though nobody cancelled it: it awaited something cancelled")
+    return BusError("the handler was cancelled, but not by msgbus: it awaited something cancelled, or cancelled itself")
 
 
-def too_often(delivery: Delivery) -> Reject:
-    """Why a delivery past the cap is dead without being looked at."""
+def raised(error: BaseException) -> Exception:
+    """What a handler raised, as an error of its message; raised again where it is about the process or the coroutine."""
+    if isinstance(error, Exception):
+        return error
+    if isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit)):
+        raise error
+    odd = BusError(f"the handler raised {shown(error)}, which is no Exception")
+    odd.__cause__ = error
+    return odd
+
+
+def unfit(delivery: Delivery) -> Exception:
+    """Why a delivery that its receiver could not read, or that comes past the cap, is dead without being looked at."""
+    if delivery.fault is not None:
+        return Reject(f"it can't be read: {said(delivery.fault)}")
     return Reject(f"delivered {delivery.deliveries} times without being settled: it may kill its process")

@@ -11,8 +11,8 @@ from msgbus.clock import Alarms, Call
 from msgbus.consuming.batches import Batches
 from msgbus.consuming.fate import Fate
 from msgbus.consuming.policy import Expired, Policy
-from msgbus.consuming.worker import Worker, cancelled, too_often
-from msgbus.errors import LeaseLost, Timeout
+from msgbus.consuming.worker import Worker, cancelled, raised, unfit
+from msgbus.errors import BusError, LeaseLost, Timeout, shown
 from msgbus.handlers.context import CURRENT, resume
 from msgbus.handlers.subscription import Subscription
 from msgbus.headers import EXPIRES
@@ -67,8 +67,7 @@ class Workers:
         elif len(self._all) < self._concurrency:
             worker = Worker()
             self._all.append(worker)
-            batches = self._batches
-            worker.task = self._spawn(self._work(worker) if batches is None else self._work_batches(worker, batches))
+            worker.task = self._spawn(self._live(worker))
 
     def interrupt(self, error: Exception, delivery: Delivery | None = None) -> bool:
         """Cancel the handler of `delivery`, or every one; False where it is not being handled."""
@@ -81,8 +80,25 @@ class Workers:
 
     def close(self) -> None:
         """Start nothing more; the tasks are cancelled by whoever spawned them."""
+        for worker in self._all:
+            worker.closed = True
         self._closed = True
         self._ready.clear()
+
+    async def _live(self, worker: Worker) -> None:
+        """Until it is closed: a cancellation that is not ours ends no worker, and is nobody's but its handler's."""
+        while True:
+            try:
+                await (self._work(worker) if self._batches is None else self._work_batches(worker, self._batches))
+            except asyncio.CancelledError:
+                if self._closed:
+                    raise
+                await worker.calm()
+                self._forget_rest(worker)
+
+    def _forget_rest(self, worker: Worker) -> None:
+        if worker in self._idle:
+            self._idle.remove(worker)
 
     async def _work(self, worker: Worker) -> None:
         ready, timeout, finish = self._ready, self._timeout, self._fate.finish
@@ -109,6 +125,8 @@ class Workers:
                     self._fate.abandon(delivery)
                 else:
                     finish(delivery, settlement)
+                if worker.task.cancelling():
+                    await worker.calm()
             await self._rest(worker)
 
     def _rest(self, worker: Worker) -> asyncio.Future[None]:
@@ -128,8 +146,8 @@ class Workers:
         """Open, decode, handle. Whatever raises counts as an attempt."""
         CURRENT.set(delivery)
         try:
-            if delivery.deliveries > self._max_deliveries:
-                raise too_often(delivery)
+            if delivery.fault is not None or delivery.deliveries > self._max_deliveries:
+                raise unfit(delivery)
             if self._open is not None:
                 self._open(delivery)
             if EXPIRES in delivery.headers and self._policy.has_expired(delivery):
@@ -137,10 +155,10 @@ class Workers:
             await self._handle(delivery)
             if worker.interruption is not None:  # the handler swallowed its cancellation and succeeded
                 worker.take_interruption()
-        except Exception as error:
-            return await self._give_up(delivery, worker.take_interruption() or error, worker)
         except asyncio.CancelledError:
             return await self._give_up(delivery, cancelled(worker), worker)
+        except BaseException as error:
+            return await self._give_up(delivery, worker.take_interruption() or raised(error), worker)
         return Settlement(delivery, _ACK)
 
     async def _give_up(self, delivery: Delivery, error: Exception, worker: Worker) -> Settlement | None:
@@ -150,16 +168,19 @@ class Workers:
             try:
                 if await last_word(delivery, error):
                     return Settlement(delivery, Act.ACK, error=error)
-            except Exception as failure:
-                return self._failed(delivery, failure)
             except asyncio.CancelledError:
                 return self._failed(delivery, cancelled(worker))
+            except Exception as failure:
+                return self._failed(delivery, failure)
         return self._failed(delivery, error)
 
     def _failed(self, delivery: Delivery, error: Exception) -> Settlement | None:
         if self._policy.breaker is not None and not isinstance(error, Expired):
             self._policy.breaker.failed(error, self._alarms.now())
-        return self._policy.failed(delivery, error)
+        try:
+            return self._policy.failed(delivery, error)
+        except Exception as failure:  # an odd error must not end more than its message
+            return self._policy.dead(delivery, BusError(f"its failure can't be judged: {shown(failure)}"))
 
     # -- batches
 
@@ -177,6 +198,8 @@ class Workers:
                 worker.deliveries = ()
                 for delivery, error in zip(batch, results, strict=True):
                     self._end(delivery, Settlement(delivery, _ACK) if error is None else self._failed(delivery, error))
+                if worker.task.cancelling():
+                    await worker.calm()
             await self._rest(worker)
 
     async def _gather(self) -> list[Delivery]:

@@ -2,6 +2,7 @@
 
 - `outlet`: one topic, queue or call as its publisher sees it; makes the message
 - `payloads`: the codec for the payload's class
+- `checks`: what is given beside the payload
 - `ids`: the message's id and time
 - `middleware`: what a service puts around the wire
 - `deadline`: how long its caller waits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from itertools import repeat
@@ -10,10 +11,12 @@ from typing import Any
 
 from msgbus.broker import Capabilities, Result
 from msgbus.brokers.splitting import split
-from msgbus.errors import BusError
+from msgbus.errors import BusError, shown
 from msgbus.lanes import Lanes
 from msgbus.message import Outgoing, Receipt
 from msgbus.publishing.chunks import Chunk, fail, shares, wire_size
+
+log = logging.getLogger("msgbus.send")
 
 Send = Callable[[Sequence[Outgoing]], Awaitable[Sequence[Result]]]
 Recover = Callable[[Sequence[BusError], int], Awaitable[None]]
@@ -80,6 +83,8 @@ class Batcher:
             results = await self._send(batch)
         except BusError as error:
             results = [error] * len(batch)
+        except Exception as error:
+            results = [_odd(error)] * len(batch)
         finally:
             self._free += 1
             if self._waiting or self._quiet is not None:
@@ -197,8 +202,10 @@ class Batcher:
             results = await self._send(batch)
         except BusError as error:
             results = [error] * len(batch)
-        except BaseException as error:
-            fail(chunks, error if isinstance(error, Exception) else BusError("the bus was closed in mid-send"))
+        except Exception as error:
+            results = [_odd(error)] * len(batch)
+        except BaseException:
+            fail(chunks, BusError("the bus was closed in mid-send"))
             self._forget(chunks)
             raise
         if _may_fail(results):
@@ -257,6 +264,14 @@ class Batcher:
             waiter = self._room.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _odd(error: Exception) -> BusError:
+    """What no broker should raise, as the result of each entry: what became of them is unknown."""
+    log.error("sending failed in a way that is not foreseen", exc_info=error)
+    odd = BusError(f"sending failed, the message may have arrived: {shown(error)}")
+    odd.__cause__ = error
+    return odd
 
 
 def _is_ordered(batch: Sequence[Outgoing]) -> bool:

@@ -10,19 +10,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from msgbus import backoff
 from msgbus.broker import Broker, Result
 from msgbus.clock import Clock, cancelled_within
-from msgbus.errors import RETRYABLE, BusError, Disconnected, Throttled
+from msgbus.errors import RETRYABLE, BusError, Disconnected, Throttled, said, shown
 from msgbus.message import Outgoing
 from msgbus.publishing.batcher import Batcher
 
 log = logging.getLogger("msgbus.link")
 
+_LONGEST_PAUSE = 30.0  # seconds between two attempts of what is refused, or ends at once
 _LAST_SENDS = 5.0  # seconds that sends in flight may take when the link is closed
 
 
 class Link:
     """Keeps a broker connected, and says when sending again is worth it.
 
-    `failure` is set when the broker refused to be connected to: nothing will help.
+    `failure` is set while the broker refuses to be connected to again: what is published fails with it at once, and
+    connecting is still tried, since a password or a permission can be put right.
     """
 
     def __init__(self, broker: Broker, name: str, clock: Clock) -> None:
@@ -33,6 +35,7 @@ class Link:
         self._clock = clock
         self._dead_generation = -1
         self._connecting: asyncio.Task[None] | None = None
+        self._refused: asyncio.Future[None] | None = None
         self._closed = False
         self._batcher: Batcher | None = None
 
@@ -73,9 +76,22 @@ class Link:
             if self._closed:
                 raise Disconnected(f"{self.name} is closed")
             if self._connecting is None:
-                self._connecting = asyncio.get_running_loop().create_task(self._connect())
+                self._connecting = asyncio.get_running_loop().create_task(self._reconnect())
                 self._connecting.add_done_callback(self._connected)
-            await asyncio.wait([self._connecting])
+            if self._refused is None:
+                self._refused = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._connecting, self._refused], return_when=asyncio.FIRST_COMPLETED)
+
+    async def ready_again(self, error: Exception, generation: int, failures: int) -> None:
+        """Wait until a receiver is worth opening again that ended with `error`, `failures` times in a row now.
+
+        Raises as `restore` does. The first connection that is lost is made again without a pause.
+        """
+        if isinstance(error, Disconnected):
+            await self.restore(generation)
+            if failures == 1:
+                return
+        await self._clock.sleep(backoff.delay(failures, 0.1, longest=_LONGEST_PAUSE, jitter=0.5))
 
     async def _attempt(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
         if self._dead_generation == self.generation:  # nothing is tried on a connection that is known to be gone
@@ -106,7 +122,7 @@ class Link:
         asked = max((e.retry_after or 0.0 for e in errors if isinstance(e, Throttled)), default=0.0)
         await self._clock.sleep(asked + backoff.delay(attempt, 0.05, longest=5.0))
 
-    async def _connect(self, give_up: float = float("inf")) -> None:
+    async def _connect(self, give_up: float) -> None:
         for attempt in itertools.count(1):
             try:
                 await self.broker.connect()
@@ -114,17 +130,41 @@ class Link:
                 pause = backoff.delay(attempt, 0.1, longest=10.0)
                 if self._clock.now() + pause > give_up:
                     raise
-                log.warning(
-                    "%s: can't connect, trying again", self.name, extra={"attempt": attempt, "error": str(error)}
-                )
-                await self._clock.sleep(pause)
+                await self._pause(pause, attempt, error)
             else:
                 self.generation += 1
                 return
 
+    async def _reconnect(self) -> None:
+        """However long it takes, and whatever it is that goes wrong."""
+        for attempt in itertools.count(1):
+            try:
+                await self.broker.connect()
+            except RETRYABLE as error:
+                await self._pause(backoff.delay(attempt, 0.1, longest=10.0), attempt, error)
+            except Exception as error:
+                self._refuse(error)
+                await self._pause(backoff.delay(attempt, 1.0, longest=_LONGEST_PAUSE, jitter=0.5), attempt, error)
+            else:
+                self.generation += 1
+                self.failure = None
+                log.warning("%s: connected again", self.name)
+                return
+
+    async def _pause(self, seconds: float, attempt: int, error: Exception) -> None:
+        about = {"attempt": attempt, "error": said(error)}
+        log.warning("%s: can't connect, trying again in %.1f s: %s", self.name, seconds, shown(error), extra=about)
+        await self._clock.sleep(seconds)
+
+    def _refuse(self, error: Exception) -> None:
+        """Who waits for the connection is told: it may take a person to put that right."""
+        failure = error if isinstance(error, BusError) else BusError(f"{self.name}: connecting failed: {shown(error)}")
+        self.failure = failure
+        if failure is not error:
+            log.error("%s: connecting failed", self.name, exc_info=error)
+        if self._refused is not None and not self._refused.done():
+            self._refused.set_result(None)
+        self._refused = None
+
     def _connected(self, task: asyncio.Task[None]) -> None:
         self._connecting = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            failure = error if isinstance(error, BusError) else BusError(f"{self.name}: connecting failed: {error!r}")
-            self.failure = failure
-            log.error("%s: gave up connecting", self.name, exc_info=error)

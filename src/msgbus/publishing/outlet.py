@@ -11,21 +11,21 @@ from msgbus.broker import Capabilities, Result
 from msgbus.codecs import TEXT, Coder
 from msgbus.envelope.claim import BodyStore
 from msgbus.envelope.fitting import fitter
-from msgbus.errors import BusError, PublishFailed, Refused
+from msgbus.errors import BusError, PublishFailed, Refused, said, shown
 from msgbus.handlers.context import CURRENT
 from msgbus.headers import CORRELATION, ID, KEY, TIME
 from msgbus.message import Address, Delivery, Outgoing, Receipt, Source
 from msgbus.options import SendOptions
+from msgbus.publishing.checks import LONGEST_EXPIRY, checked_id, own_headers
 from msgbus.publishing.chunks import wire_size
 from msgbus.publishing.ids import Stamps
 from msgbus.publishing.link import Link
 from msgbus.publishing.middleware import PublishMiddleware, SendNext, around
 from msgbus.publishing.payloads import Payloads
-from msgbus.topic import Queue, Topic
+from msgbus.topic import Queue, Topic, key_text
 
 log = logging.getLogger("msgbus.publish")
 
-_OURS = (h.PACKED, h.ENCODING)
 _HEADER_ROOM = 4096  # bodies closer than this to the broker's limit are measured with their headers
 
 
@@ -89,13 +89,13 @@ class Outlet:
     ) -> Outgoing:
         """Encode one payload. Raises Refused where it is of the wrong type, too large or asks what can't be done.
 
-        `checked`: the headers are known to be good.
+        `checked`: the headers are known to be good, and are the user's own.
         """
         coder, head = self._heads.get(payload.__class__) or self._lookup(payload)
         try:
             body = coder.encode(payload)
-        except (ValueError, TypeError) as error:
-            raise Refused(f"{self.address}: the payload can't be encoded: {error}") from error
+        except Exception as error:
+            raise Refused(f"{self.address}: the payload can't be encoded: {said(error)}") from error
         fitted = head.copy()  # has every name already: filling it in never resizes it
         message_id, fitted[TIME] = self._stamps.next()
         fitted[ID] = message_id
@@ -104,8 +104,10 @@ class Outlet:
             fitted[CORRELATION] = message_id
         else:
             _correlate(fitted, message_id, current)
-        if key is None and self._key_of is not None:
-            key = self._key_of(payload)
+        if key is None:
+            key = None if self._key_of is None else self._key_of(payload)
+        elif key.__class__ is not str or not key.isascii():
+            key = key_text(key, f"{self.address}: key")
         if key is None:
             del fitted[KEY]
         else:
@@ -125,14 +127,17 @@ class Outlet:
         refused: dict[int, Refused] = {}
         prepare = self.prepare
         try:
-            self._check_headers(headers or {})
+            own = own_headers(headers or {}, self.address)
         except Refused as error:
             return [], {place: error for place, _ in enumerate(payloads)}
         for place, payload in enumerate(payloads):
             try:
-                batch.append(prepare(payload, None, headers, checked=True))
+                batch.append(prepare(payload, None, own, checked=True))
             except Refused as error:
                 refused[place] = error
+            except Exception as error:  # a function that gives the key, say
+                refused[place] = Refused(f"{self.address}: entry {place}: {shown(error)}")
+                refused[place].__cause__ = error
         return batch, refused
 
     def prepare_error(self, text: str) -> Outgoing:
@@ -140,7 +145,7 @@ class Outlet:
         message_id, time = self._stamps.next()
         headers = {h.SPEC: "1.0", h.TYPE: "error", h.SOURCE: self._service, h.CONTENT_TYPE: TEXT}
         headers[h.ID], headers[h.TIME] = message_id, time
-        return Outgoing(self.address, message_id, text.encode(), headers)
+        return Outgoing(self.address, message_id, text.encode(errors="replace"), headers)
 
     def _lookup(self, payload: Any) -> tuple[Coder, dict[str, str]]:
         try:
@@ -163,36 +168,32 @@ class Outlet:
         *,
         checked: bool,
     ) -> None:
-        if headers and not checked:
-            self._check_headers(headers)
-        out.headers.update(headers or {})
+        if headers:
+            out.headers.update(headers if checked else own_headers(headers, self.address))
         out.lane = out.key if self._ordered else None
         out.mandatory = self.mandatory
         out.delay = delay
         longest = self._capabilities.send_delay
-        if delay < 0 or (delay and (longest is None or delay > longest)):
-            most = "no delays" if longest is None else f"delays of 0 to {longest:g} s"
+        if not 0 <= delay <= (longest or 0.0):  # neither is NaN
+            most = "no delays" if longest is None else f"delays of 0 to {longest:.10g} s"
             raise Refused(f"{self.address}: delay={delay:g} s, this broker has {most}")
         if options is None:
             return
-        out.dedup_id = options.dedup_id
         out.native = options.native
+        if options.dedup_id is not None:
+            out.dedup_id = checked_id(options.dedup_id, f"{self.address}: SendOptions.dedup_id")
         if options.id is not None:
+            message_id = checked_id(options.id, f"{self.address}: SendOptions.id")
             if out.headers[CORRELATION] == out.id:
-                out.headers[CORRELATION] = options.id
-            out.id = out.headers[ID] = options.id
+                out.headers[CORRELATION] = message_id
+            out.id = out.headers[ID] = message_id
         if options.expires_in is not None:
             self.expire(out, options.expires_in)
 
-    def _check_headers(self, headers: Mapping[str, str]) -> None:
-        for name, value in headers.items():
-            if not isinstance(value, str):
-                raise Refused(f"{self.address}: header {name!r} is {value!r}: names and values are text")
-            if name in _OURS:
-                raise Refused(f"{self.address}: header {name!r} is of the envelope: give yours another name")
-
     def expire(self, out: Outgoing, seconds: float) -> None:
-        """Have the message dropped, by the broker or by its consumer, `seconds` from now."""
+        """Have the message dropped, by the broker or by its consumer, `seconds` from now. Raises Refused."""
+        if not 0 < seconds <= LONGEST_EXPIRY:
+            raise Refused(f"{self.address}: expires_in={seconds!r}: give seconds, from above 0 to {LONGEST_EXPIRY:g}")
         out.expires_at = self._stamps.now() + seconds
         out.headers[h.EXPIRES] = f"{out.expires_at:.3f}"
 
