@@ -108,7 +108,8 @@ class Bus(Router):
         before = (self._settings, self.clock, self._equipment)
         inner = (*self._equipment.publish_middlewares, publish)
         try:
-            self._settings = self.settings.model_copy(update={"url": url, "routes": {}, "provision": "create"})
+            instead = {"url": url, "routes": {}, "provision": "create", "on_failure": "exit"}
+            self._settings = self.settings.model_copy(update=instead)
             self.clock, self._equipment = clock, replace(self._equipment, publish_middlewares=inner)
             yield self._settings
         finally:

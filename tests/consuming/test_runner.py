@@ -10,7 +10,7 @@ from tests.conftest import OpenScripted
 from tests.models import LINE, WORK, Order
 from tests.scripted import PLAIN, HandClock, consuming, delivery, turns
 
-from msgbus import Bus, Disconnected, LeaseLost, Limits, Message, ReceiverClosed, Refused, Throttled
+from msgbus import Bus, Disconnected, LeaseLost, Limits, Message, ReceiverClosed, Refused, Settings, Throttled
 from msgbus.message import Act, Source
 
 SOURCE = Source("queue", "work")
@@ -152,9 +152,11 @@ async def test_a_receiver_that_is_refused_ends_consuming_with_the_broker_s_own_e
         await live()
 
 
-async def test_a_broker_that_refuses_the_reconnect_ends_consuming(clock: HandClock, scripted: OpenScripted) -> None:
+async def test_a_broker_that_refuses_the_reconnect_ends_consuming_where_it_is_told_to(
+    clock: HandClock, scripted: OpenScripted
+) -> None:
     broker = scripted()
-    bus = Bus("scripted://one", clock=clock)
+    bus = Bus(settings=Settings(url="scripted://one", on_failure="exit"), clock=clock)
 
     @bus.consumer(WORK)
     async def handle(order: Order) -> None: ...
@@ -200,7 +202,7 @@ async def test_the_handlers_of_a_subscription_whose_sibling_dies_may_clean_up(
 ) -> None:
     broker = scripted(replace(PLAIN, order="key"))
     broker.feed("work", delivery(Source("queue", "work"), "a", b'{"order_id": "a"}'))
-    bus = Bus("scripted://one", clock=clock)
+    bus = Bus(settings=Settings(url="scripted://one", on_failure="exit"), clock=clock)
     started, cleaned = asyncio.Event(), asyncio.Event()
 
     @bus.consumer(WORK)

@@ -322,28 +322,11 @@ async def test_a_poller_that_dies_brings_its_exception_to_consuming_and_to_healt
     assert body_was_cancelled
 
 
-async def test_a_worker_that_dies_brings_its_exception_to_consuming(clock: HandClock) -> None:
-    class Fatal(BaseException):
-        pass
-
-    bus = Bus(clock=clock)
-
-    @bus.consumer(WORK)
-    async def work(order: Order) -> None:
-        raise Fatal
-
-    async def live() -> None:
-        async with consuming(bus, clock):
-            await bus.send(WORK, Order(order_id="1"))
-            await clock.sleep(1000)
-
-    with pytest.raises(Fatal):
-        await live()
-
-
-async def test_a_settler_that_dies_brings_its_exception_to_consuming(clock: HandClock, scripted: OpenScripted) -> None:
+async def test_a_settler_that_dies_ends_the_service_where_it_is_told_to(
+    clock: HandClock, scripted: OpenScripted
+) -> None:
     broker = scripted()
-    bus = Bus("scripted://one", clock=clock)
+    bus = Bus(settings=Settings(url="scripted://one", on_failure="exit"), clock=clock)
 
     def fail(settlement: object) -> None:
         raise ZeroDivisionError("a bug in settle")

@@ -267,10 +267,13 @@ async def test_a_refused_dead_letter_leaves_the_message_with_the_broker(
         raise Reject("bad")
 
     async with consuming(bus, clock):
-        await clock.until(lambda: len(broker.settled) == 2)
+        await clock.until(lambda: len(broker.settled) == 3)
         assert bus.health().ready
-    assert broker.acts() == [(Act.DEAD, "1"), (Act.RETRY, "1")]
-    assert broker.settled[1].delay >= 1.0
+    assert broker.acts() == [(Act.DEAD, "1"), (Act.DEAD, "1"), (Act.RETRY, "1")]
+    full, slim, again = broker.settled
+    assert h.ERROR in (full.headers or {})
+    assert set(slim.headers or {}) == {h.ATTEMPT, h.DEAD_REASON, h.ORIGIN}
+    assert again.delay >= 1.0
     assert told == []
     assert bus.runners[0].subscription.stats.dead == 0
 
@@ -280,7 +283,7 @@ async def test_a_refused_dead_letter_is_tried_again_where_the_message_can_t_go_b
 ) -> None:
     broker = scripted(HOLDS)
     broker.feed("work", delivery(SOURCE, "1", BODY))
-    answers = [Refused("no such queue"), None]
+    answers = [Refused("no such queue"), Refused("no such queue"), None]
     broker.on_settle = lambda settlement: answers.pop(0)
     bus = Bus("scripted://one", clock=clock)
 
@@ -290,8 +293,48 @@ async def test_a_refused_dead_letter_is_tried_again_where_the_message_can_t_go_b
 
     async with consuming(bus, clock):
         await clock.until(lambda: not answers)
-    assert broker.acts() == [(Act.DEAD, "1"), (Act.DEAD, "1")]
+    assert broker.acts() == [(Act.DEAD, "1")] * 3
     assert bus.runners[0].subscription.stats.dead == 1
+
+
+async def test_a_retry_that_is_refused_becomes_a_dead_letter(clock: HandClock, scripted: OpenScripted) -> None:
+    broker = scripted()
+    broker.feed("work", delivery(SOURCE, "1", BODY))
+    broker.on_settle = lambda settlement: Refused("too large") if settlement.act is Act.RETRY else None
+    bus = Bus("scripted://one", clock=clock)
+
+    @bus.consumer(WORK)
+    async def work(order: Order) -> None:
+        raise ValueError("once more")
+
+    async with consuming(bus, clock):
+        await clock.until(lambda: len(broker.settled) == 2)
+    assert broker.acts() == [(Act.RETRY, "1"), (Act.DEAD, "1")]
+    assert "can't be sent again: too large" in (broker.settled[1].headers or {})[h.DEAD_REASON]
+
+
+async def test_what_no_copy_can_be_made_of_is_released_after_a_while(clock: HandClock, scripted: OpenScripted) -> None:
+    broker = scripted()
+    broker.feed("work", delivery(SOURCE, "1", BODY), delivery(SOURCE, "2", BODY))
+    copies = (Act.RETRY, Act.DEAD)
+    broker.on_settle = lambda s: Refused("no") if s.act in copies and s.delivery.headers[h.ID] == "1" else None
+    bus = Bus("scripted://one", clock=clock)
+
+    @bus.consumer(WORK)
+    async def work(message: Message[Order]) -> None:
+        if message.id == "1":
+            raise ValueError("once more")
+
+    async with consuming(bus, clock):
+        await clock.until(lambda: (Act.RELEASE, "1") in broker.acts())
+    assert (Act.ACK, "2") in broker.acts()
+    assert [act for act, number in broker.acts() if number == "1"] == [
+        Act.RETRY,
+        Act.DEAD,
+        Act.DEAD,
+        Act.RETRY,
+        Act.RELEASE,
+    ]
 
 
 async def test_an_in_place_retry_on_a_broker_whose_bodies_are_text_sees_the_same_body(

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 from tests.conftest import OpenScripted
 from tests.models import LINE, ORDERED, ORDERS, PRICES, WORK, Ask, Order, Price
-from tests.scripted import PLAIN, HandClock, consuming, delivery
+from tests.scripted import PLAIN, HandClock, consuming, delivery, turns
 
 from msgbus import Bus, ConfigError, Limits, Message, Retry, Select, Settings, Start, Topic
 from msgbus.envelope.claim import DirectoryStore
@@ -84,6 +84,7 @@ async def test_taken(scripted: OpenScripted, can: Any, decorate: Any) -> None:
     bus = Bus("scripted://one")
     decorate(bus)
     async with bus.consuming():
+        await turns()
         assert bus.health().ready
 
 
@@ -92,6 +93,7 @@ async def test_a_route_is_the_remedy(scripted: OpenScripted) -> None:
     bus = Bus(settings=Settings(url="scripted://one", routes={"work": "memory://"}))
     bus.consumer(WORK)(handle)
     async with bus.consuming():
+        await turns()
         assert bus.health().ready
 
 

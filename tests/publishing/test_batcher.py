@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.scripted import PLAIN, turns
 
 from msgbus.broker import Capabilities, Result
-from msgbus.errors import Disconnected, Refused
+from msgbus.errors import BusError, Disconnected, Refused
 from msgbus.message import Address, Outgoing, Receipt
 from msgbus.publishing.batcher import Batcher
 from msgbus.publishing.chunks import wire_size
@@ -154,12 +154,12 @@ async def test_a_bug_in_the_broker_reaches_its_callers_and_the_next_send_works()
             raise bugs.pop()
         return [Receipt(out.id) for out in batch]
 
-    reported: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
     batcher = Batcher(send, replace(PLAIN, send_slots=1, send_batch=10))
     tasks = [start(batcher, entry(i)) for i in range(3)]
     await asyncio.wait(tasks)
-    assert [type(task.exception()) for task in tasks] == [ZeroDivisionError] * 3
+    results = [task.result()[0] for task in tasks]
+    assert [type(result) for result in results] == [BusError] * 3
+    assert {type(result.__cause__) for result in results if isinstance(result, BusError)} == {ZeroDivisionError}
     assert ids_of(await batcher.send([entry("after")])) == ["after"]
 
 

@@ -30,6 +30,7 @@ from msgbus import (
     Settings,
     Timeout,
 )
+from msgbus.brokers.memory.broker import MemoryReceiver
 from msgbus.clock import SystemClock
 from msgbus.testing import NotSettled, TestBus
 
@@ -188,15 +189,18 @@ async def test_a_handler_that_never_ends_does_not_hold_up_the_end_of_the_test() 
     assert isinstance(test.attempts()[0].error, Timeout)
 
 
-async def test_what_a_consumer_dies_of_is_raised_by_settled_and_at_the_end() -> None:
-    class Bug(BaseException):
+async def test_what_a_consumer_dies_of_is_raised_by_settled_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bug(Exception):
         pass
 
+    async def fail(receiver: MemoryReceiver, batch: object) -> None:
+        raise Bug
+
+    monkeypatch.setattr(MemoryReceiver, "settle", fail)
     bus = Bus()
 
     @bus.subscriber(ORDERS, group="billing")
-    async def charge(order: Order) -> None:
-        raise Bug
+    async def charge(order: Order) -> None: ...
 
     test = await TestBus(bus).__aenter__()
     await test.publish(ORDERS, Order(id="1"))

@@ -37,6 +37,6 @@ async def calls(order: Order, base: Base, point: Point, message: Message[Order])
     queue: Queue[Order] = orders  # refused
     print(wider, narrower, queue)  # noqa: T201
     Topic("keyed", Order, key=lambda order: order.nope)  # refused
-    Topic("keyed", Order, key=lambda order: 5)  # refused
+    Topic("keyed", Order, key=lambda order: 5.0)  # refused
     Topic("keyed", Refund, key=5)  # refused
     Topic(5, Order)  # refused

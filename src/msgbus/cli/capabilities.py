@@ -60,6 +60,7 @@ ROWS: Mapping[str, Row] = {
     "fanout": Row("topics with groups"),
     "queues": Row("queues"),
     "reply": Row("request/reply"),
+    "inboxes": Row("form of reply inboxes", none="any"),
     "replay": Row("replay"),
     "shared": Row("reached by several processes"),
 }

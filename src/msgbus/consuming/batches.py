@@ -36,7 +36,8 @@ class Batches:
             if interruption is None and self._bisect and len(batch) > 1:
                 return await self._in_halves(batch, worker)
             return [interruption or raised(error)] * len(batch)
-        worker.take_interruption()
+        if worker.interruption is not None or worker.task.cancelling():
+            await worker.calm()
         return results
 
     async def _in_halves(self, batch: list[Delivery], worker: Worker) -> Sequence[Exception | None]:

@@ -16,7 +16,8 @@ from msgbus.publishing.link import Link
 class Health:
     """`live`: nothing has died. `ready`: it can publish and, when consuming, receive. `problems` says what is wrong.
 
-    `subscriptions`: each one's state, since when and why. `lags`: how late each subscription is with each shard that this process reads, where the broker is a log.
+    `subscriptions`: each one's state, since when and why. `lags`: how late each is with each shard that this process
+    reads, where the broker is a log.
     """
 
     live: bool

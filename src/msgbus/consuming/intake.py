@@ -12,6 +12,7 @@ from msgbus.broker import Receiver
 from msgbus.clock import Alarms, Clock
 from msgbus.consuming.fate import Fate
 from msgbus.consuming.flow import BreakerState, Rate, Window
+from msgbus.consuming.life import Life
 from msgbus.errors import GONE, PASSING, BusError, said, shown
 from msgbus.handlers.subscription import Subscription
 
@@ -24,7 +25,7 @@ class Intake:
     """Polls until stopped.
 
     `fate` is told what came, and knows what is unsettled and what no worker has taken yet; `starving(True)` is told
-    when it must wait for room.
+    when it must wait for room, `life` of what goes wrong.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Intake:
         alarms: Alarms,
         fate: Fate,
         starving: Callable[[bool], None],
+        life: Life,
     ) -> None:
         self._subscription = subscription
         self._breaker = breaker
@@ -46,6 +48,7 @@ class Intake:
         self._in_hand: Sized = fate.in_hand
         self._ready: Sized = fate.ready
         self._starving = starving
+        self._life = life
         batch = subscription.options.batch.size if subscription.handle_batch is not None else 0
         self._window = Window(max(subscription.concurrency, 2 * batch), subscription.prefetch)
         rate = subscription.options.limits.rate
@@ -63,26 +66,33 @@ class Intake:
                 raise
             except BusError as error:
                 failures += 1
-                log.warning(
-                    "%s: receiving failed, trying again: %s",
-                    self._subscription.source,
-                    shown(error),
-                    extra={"attempt": failures, "error": said(error)},
-                )
-                asked = getattr(error, "retry_after", None) or 0.0
-                await self._clock.sleep(asked + backoff.delay(failures, 0.1, longest=10.0))
+                await self._after(error, failures)
                 continue
-            failures = 0
+            if failures:
+                failures = 0
+                self._life.recovers()
             if not batch:
                 continue
             if self._rate is not None:
                 self._rate.take(len(batch))
             (self._fate.take_late if self._stopping else self._fate.take)(batch)
+        await self._take_the_last()
+
+    async def _take_the_last(self) -> None:
+        """What was on its way when it was stopped."""
         try:
             while batch := await self._receiver.receive(self._subscription.capabilities.receive_batch, 0.0):
                 self._fate.take_late(batch)
         except PASSING:  # nothing more is handed out: running handlers may still end
             log.warning("%s: the last receive failed while stopping", self._subscription.source, exc_info=True)
+
+    async def _after(self, error: BusError, failures: int) -> None:
+        """The receiver is alive, and what it failed of may pass."""
+        self._life.failed(error, passing=isinstance(error, PASSING))
+        about = {"attempt": failures, "error": said(error)}
+        log.warning("%s: receiving failed, trying again: %s", self._subscription.source, shown(error), extra=about)
+        asked = getattr(error, "retry_after", None) or 0.0
+        await self._clock.sleep(asked + backoff.delay(failures, 0.1, longest=10.0))
 
     def stop(self) -> Coroutine[Any, Any, None]:
         """Ask for nothing more from now on; await it, and what is on its way comes in and is released."""

@@ -47,8 +47,13 @@ class Life:
         self._become("running")
 
     def steady(self) -> None:
-        """It runs for so long that what was before is over."""
+        """It works: what was before is over."""
         self.failures = 0
+
+    def recovers(self) -> None:
+        """Its receiver failed for a while, and does no more."""
+        self.steady()
+        self.runs()
 
     def failed(self, error: BaseException, *, passing: bool) -> None:
         """Its receiver ended with `error`, or could not be opened. `passing`: such errors go away by themselves."""

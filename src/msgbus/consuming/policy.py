@@ -162,8 +162,9 @@ class Policy:
         """What is settled next where the broker answered a settlement with `error`; None: that is the end of it.
 
         Nothing is dropped. What is refused for good goes down a ladder: a retry becomes a dead letter, a dead letter
-        is tried with less in its headers, then the message is to come back after a while, at last it stays with the
-        broker. Only where even that is refused is it left to the end of its receiver.
+        is tried with less in its headers, then the message is to come back after a while (or stays in hand for it,
+        where the broker has no retries), at last it is released. Only where even that is refused is it left to the
+        end of its receiver.
         """
         if isinstance(error, PASSING):
             return settlement
@@ -178,14 +179,15 @@ class Policy:
 
     def _next_rung(self, settlement: Settlement, error: BusError) -> Settlement:
         delivery, headers = settlement.delivery, settlement.headers or {}
-        if settlement.refused == 0 and settlement.act is Act.RETRY:
+        if settlement.act is Act.RETRY and settlement.refused == 0:
             return self.dead(delivery, Reject(f"it can't be sent again: {said(error)}"))
+        if settlement.act is Act.RETRY:
+            return Settlement(delivery, Act.RELEASE, delay=_REFUSED_PAUSE)  # held in hand until then
         slim = {name: headers[name] for name in _SLIM if name in headers}
-        if settlement.refused <= 1:
-            return replace(settlement, act=Act.DEAD, headers=slim, delay=0.0)
-        if settlement.refused == 2 and self._capabilities.retry_delay is not None:
-            return replace(settlement, act=Act.RETRY, headers=slim, delay=_REFUSED_PAUSE)
-        return Settlement(delivery, Act.RELEASE, delay=_REFUSED_PAUSE)  # held in hand until then
+        if len(slim) < len(headers):
+            return replace(settlement, headers=slim)
+        act = Act.DEAD if self._capabilities.retry_delay is None else Act.RETRY
+        return replace(settlement, act=act, delay=_REFUSED_PAUSE)
 
     def _expired(self, delivery: Delivery) -> None:
         """Said, since a clock that is far off makes every request look late."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from msgbus import backoff
 from msgbus.broker import Receiver
 from msgbus.clock import Alarms, Clock, cancelled_within
 from msgbus.config import OnFailure
@@ -19,6 +20,7 @@ log = logging.getLogger("msgbus.consume")
 
 _HARD_STOP = 5.0  # seconds that a cancelled client, or the closing of a receiver, may take
 _STEADY = 5.0  # seconds after which a receiver has proven that it works
+_LONGEST_PAUSE = 30.0  # seconds between two looks at a broker that refuses to be connected to
 
 
 class Runner:
@@ -69,11 +71,11 @@ class Runner:
 
     async def _run(self) -> None:
         while not self._stopping:
-            began, generation = self._clock.now(), self.link.generation
+            began, settled, generation = self._clock.now(), self.subscription.stats.settled, self.link.generation
             try:
                 await self._run_receiver()
             except Exception as error:
-                if self._has_proven_itself(began):
+                if self._has_proven_itself(began, settled):
                     self.life.steady()
                 elif not self._has_worked and not isinstance(error, (*GONE, *PASSING)):
                     raise  # at the start: not there, not allowed
@@ -87,30 +89,32 @@ class Runner:
                 await self._run_session(receiver)
 
     async def _run_session(self, receiver: Receiver) -> None:
-        self.session = Session(self.subscription, self.policy, receiver, self._clock, self._alarms)
+        self.session = Session(self.subscription, self.policy, receiver, self._clock, self._alarms, self.life)
         try:
             await self.session.run()
         finally:
             self.session = None
 
-    def _has_proven_itself(self, began: float) -> bool:
-        """Whether the receiver lived for a while: one that dies at once is opened again after a longer pause."""
-        is_steady = self._clock.now() - began >= _STEADY
-        self._has_worked = self._has_worked or is_steady or self.subscription.stats.received > 0
-        return is_steady
+    def _has_proven_itself(self, began: float, settled: int) -> bool:
+        """Whether the receiver lived for a while, or something was done: else the next pause is longer."""
+        stats = self.subscription.stats
+        is_good = self._clock.now() - began >= _STEADY or stats.settled > settled
+        self._has_worked = self._has_worked or is_good or stats.received > 0
+        return is_good
 
     async def _after(self, error: Exception, generation: int) -> None:
         """Until another receiver may be opened."""
         self._broke(error)
         if self._must_exit and not isinstance(error, (*GONE, *PASSING)):
             raise error
-        try:
-            await self.link.ready_again(error, generation, self.life.failures)
-        except BusError as refused:
-            if self._must_exit:
-                raise
-            self._broke(refused)
-            await self.link.ready_again(refused, generation, self.life.failures)
+        while True:
+            try:
+                return await self.link.ready_again(error, generation, self.life.failures)
+            except BusError as refused:  # to be connected to
+                if self._must_exit:
+                    raise
+                self._broke(refused)
+            await self._clock.sleep(backoff.delay(self.life.failures, 0.1, longest=_LONGEST_PAUSE, jitter=0.5))
 
     async def stop(self, grace: float) -> None:
         """Soft, then hard after `grace` seconds; see Session.stop. It comes to an end, whatever a client does."""

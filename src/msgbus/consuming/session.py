@@ -12,6 +12,7 @@ from msgbus.clock import Alarms, Clock
 from msgbus.consuming.fate import Fate
 from msgbus.consuming.heartbeat import Heartbeat
 from msgbus.consuming.intake import Intake
+from msgbus.consuming.life import Life
 from msgbus.consuming.policy import Policy, Stopped
 from msgbus.consuming.results import Results
 from msgbus.consuming.settler import Settler
@@ -33,7 +34,13 @@ class Session:
     """
 
     def __init__(
-        self, subscription: Subscription, policy: Policy, receiver: Receiver, clock: Clock, alarms: Alarms
+        self,
+        subscription: Subscription,
+        policy: Policy,
+        receiver: Receiver,
+        clock: Clock,
+        alarms: Alarms,
+        life: Life,
     ) -> None:
         self._subscription = subscription
         self._receiver = receiver
@@ -46,7 +53,7 @@ class Session:
         self._fate = fate = Fate(subscription, policy, alarms)
         self.in_hand = fate.in_hand
         self._workers = Workers(subscription, policy, alarms, fate, self._spawn)
-        self._intake = Intake(subscription, policy.breaker, receiver, clock, alarms, fate, self._hurry)
+        self._intake = Intake(subscription, policy.breaker, receiver, clock, alarms, fate, self._hurry, life)
         results = Results(subscription, policy.breaker, fate.in_hand, self._intake.settled, self._afterwards)
         self._settler = Settler(receiver, subscription.capabilities, clock, results, policy.after_refusal, alarms.loop)
         fate.join(

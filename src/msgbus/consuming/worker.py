@@ -36,7 +36,8 @@ class Worker:
         return error
 
     async def calm(self) -> None:
-        """Swallow a cancellation that a handler left behind: it must not hit the next one."""
+        """Swallow a cancellation that a handler did not: it must not hit the next one."""
+        self.interruption = None
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0)
         while self.task.cancelling():
@@ -54,7 +55,7 @@ def cancelled(worker: Worker) -> Exception:
 
 
 def raised(error: BaseException) -> Exception:
-    """What a handler raised, as an error of its message; raised again where it is about the process or the coroutine."""
+    """What a handler raised, as an error of its message; raised again where it means the process or the coroutine."""
     if isinstance(error, Exception):
         return error
     if isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit)):

@@ -125,8 +125,6 @@ class Workers:
                     self._fate.abandon(delivery)
                 else:
                     finish(delivery, settlement)
-                if worker.task.cancelling():
-                    await worker.calm()
             await self._rest(worker)
 
     def _rest(self, worker: Worker) -> asyncio.Future[None]:
@@ -153,8 +151,8 @@ class Workers:
             if EXPIRES in delivery.headers and self._policy.has_expired(delivery):
                 raise Expired
             await self._handle(delivery)
-            if worker.interruption is not None:  # the handler swallowed its cancellation and succeeded
-                worker.take_interruption()
+            if worker.interruption is not None or worker.task.cancelling():  # swallowed, or left behind
+                await worker.calm()
         except asyncio.CancelledError:
             return await self._give_up(delivery, cancelled(worker), worker)
         except BaseException as error:
@@ -164,6 +162,8 @@ class Workers:
     async def _give_up(self, delivery: Delivery, error: Exception, worker: Worker) -> Settlement | None:
         """The policy's decision; a requester is told when it is final."""
         last_word = self._last_word
+        if worker.task.cancelling():
+            await worker.calm()
         if last_word is not None and self._policy.is_final(delivery, error) and not isinstance(error, LeaseLost):
             try:
                 if await last_word(delivery, error):
@@ -198,8 +198,6 @@ class Workers:
                 worker.deliveries = ()
                 for delivery, error in zip(batch, results, strict=True):
                     self._end(delivery, Settlement(delivery, _ACK) if error is None else self._failed(delivery, error))
-                if worker.task.cancelling():
-                    await worker.calm()
             await self._rest(worker)
 
     async def _gather(self) -> list[Delivery]:

@@ -20,3 +20,8 @@ class Stats:
     lost: int = 0
     skipped: int = 0
     expired: int = 0
+
+    @property
+    def settled(self) -> int:
+        """What has come to an end, or one attempt of it."""
+        return self.handled + self.retried + self.dead

@@ -81,10 +81,8 @@ class Batcher:
         results: Sequence[Result]
         try:
             results = await self._send(batch)
-        except BusError as error:
-            results = [error] * len(batch)
         except Exception as error:
-            results = [_odd(error)] * len(batch)
+            results = [_result(error)] * len(batch)
         finally:
             self._free += 1
             if self._waiting or self._quiet is not None:
@@ -200,10 +198,8 @@ class Batcher:
         batch = chunks[0].entries if len(chunks) == 1 else [entry for chunk in chunks for entry in chunk.entries]
         try:
             results = await self._send(batch)
-        except BusError as error:
-            results = [error] * len(batch)
         except Exception as error:
-            results = [_odd(error)] * len(batch)
+            results = [_result(error)] * len(batch)
         except BaseException:
             fail(chunks, BusError("the bus was closed in mid-send"))
             self._forget(chunks)
@@ -266,8 +262,10 @@ class Batcher:
                 waiter.set_result(None)
 
 
-def _odd(error: Exception) -> BusError:
-    """What no broker should raise, as the result of each entry: what became of them is unknown."""
+def _result(error: Exception) -> BusError:
+    """The result of each entry. What no broker should raise: what became of them is unknown."""
+    if isinstance(error, BusError):
+        return error
     log.error("sending failed in a way that is not foreseen", exc_info=error)
     odd = BusError(f"sending failed, the message may have arrived: {shown(error)}")
     odd.__cause__ = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from msgbus import headers as h
 from msgbus.errors import Refused
@@ -18,7 +19,7 @@ _OURS = frozenset((h.ID, h.TYPE, h.SOURCE, h.TIME, h.SPEC, h.KEY, h.EXPIRES, h.C
 _OUR_PREFIX = "msgbus-"
 
 
-def own_headers(headers: Mapping[str, str], what: object) -> dict[str, str]:
+def own_headers(headers: Mapping[Any, Any], what: object) -> dict[str, str]:
     """Those that are the user's to set: what msgbus writes itself is left out.
 
     Raises Refused for a name or value that some broker could not carry.

@@ -100,10 +100,7 @@ class Outlet:
         message_id, fitted[TIME] = self._stamps.next()
         fitted[ID] = message_id
         current = CURRENT.get()
-        if current is None:
-            fitted[CORRELATION] = message_id
-        else:
-            _correlate(fitted, message_id, current)
+        fitted[CORRELATION] = message_id if current is None else _correlate(fitted, message_id, current)
         if key is None:
             key = None if self._key_of is None else self._key_of(payload)
         elif key.__class__ is not str or not key.isascii():
@@ -278,9 +275,9 @@ def copy_of(out: Outgoing) -> Outgoing:
     )
 
 
-def _correlate(headers: dict[str, str], message_id: str, current: Delivery) -> None:
-    """What a handler publishes belongs to what it handles."""
+def _correlate(headers: dict[str, str], message_id: str, current: Delivery) -> str:
+    """What a handler publishes belongs to what it handles: its correlation."""
     cause = current.headers.get(h.ID, "")
-    headers[h.CORRELATION] = current.headers.get(h.CORRELATION) or cause or message_id
     if cause:
         headers[h.CAUSATION] = cause
+    return current.headers.get(h.CORRELATION) or cause or message_id

@@ -70,6 +70,7 @@ class MemoryBroker:
             fanout=True,
             queues=True,
             reply=True,
+            inboxes=r"inbox-\d+",
             replay=bool(options.replay),
             shared=False,
         )

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 from msgbus import headers as h
 from msgbus.broker import Receiver
@@ -30,6 +31,16 @@ class ReplyTests(Base):
         addresses = [inbox.address for inbox in inboxes]
         assert all(addresses)
         assert len(set(addresses)) == len(addresses)
+
+    @about("inboxes")
+    async def test_an_inbox_looks_as_it_is_said_to_look(self, lab: Lab) -> None:
+        inbox = await _inbox(lab)
+        form = lab.can.inboxes
+        if form is None:
+            not_claimed("inboxes", "a responder answers wherever a requester says")
+        assert re.fullmatch(form, inbox.address)
+        for other in (await lab.home(), lab.group(topic="any")):
+            assert not re.fullmatch(form, other.name), "a requester could have replies sent there"
 
     @about("reply")
     async def test_other_sources_have_none(self, lab: Lab) -> None:
