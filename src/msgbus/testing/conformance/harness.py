@@ -10,9 +10,9 @@ import pytest
 from msgbus.broker import Broker
 from msgbus.brokers import Factory, broker_for
 from msgbus.clock import Clock, SystemClock
-from msgbus.message import Outgoing
+from msgbus.message import Outgoing, Source
 
-Ability = Literal["cut", "restart", "spoil", "places"]
+Ability = Literal["cut", "restart", "spoil", "places", "put_odd"]
 
 
 class Harness:
@@ -80,6 +80,13 @@ class Harness:
         """Optional. Change a message that is about to be sent, so that the server itself refuses it, and it alone.
 
         The broker must find out by the server's answer: no capability may tell it before.
+        """
+        raise NotImplementedError
+
+    async def put_odd(self, source: Source) -> int:
+        """Optional. With a raw client, put messages there that msgbus would never write; how many.
+
+        One of each kind that the protocol allows: odd types, lengths and encodings, envelopes that lie. No good ones.
         """
         raise NotImplementedError
 

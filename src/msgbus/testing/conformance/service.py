@@ -21,74 +21,9 @@ from msgbus.message import Message, Source
 from msgbus.options import Lease, Limits, Retry
 from msgbus.testing.conformance.base import Base
 from msgbus.testing.conformance.claims import about, not_claimed
+from msgbus.testing.conformance.flow import Item, Publish, Tally, call_of, subscribe
 from msgbus.testing.conformance.lab import Lab
 from msgbus.topic import Queue, Rpc, Topic
-
-
-@dataclass(frozen=True)
-class Item:
-    """What the tests publish."""
-
-    key: str
-    number: int
-
-
-class Publish(Protocol):
-    """Publishes items in one call."""
-
-    async def __call__(self, *items: Item) -> None: ...
-
-
-class Tally:
-    """What the handlers saw, and a way to wait for it."""
-
-    def __init__(self, patience: float) -> None:
-        self.seen: list[Item] = []
-        self._patience = patience
-        self._changed = asyncio.Condition()
-
-    async def add(self, item: Item) -> None:
-        """One more."""
-        async with self._changed:
-            self.seen.append(item)
-            self._changed.notify_all()
-
-    async def until(self, count: int) -> list[Item]:
-        """Wait until `count` different items were seen."""
-        async with asyncio.timeout(self._patience), self._changed:
-            await self._changed.wait_for(lambda: len(set(self.seen)) >= count)
-        return self.seen
-
-
-def _subscribe(
-    lab: Lab,
-    bus: Bus,
-    handler: Callable[[Any], Awaitable[None]],
-    retry: Retry,
-    *,
-    ordered: bool = False,
-    limits: Limits | None = None,
-    lease: Lease | None = None,
-) -> tuple[Source, Publish]:
-    """Handle what is published to a topic, or sent to a queue where there are no topics."""
-    topic, queue = Topic("items", Item, key="key", ordered=ordered), Queue("items", Item, key="key", ordered=ordered)
-    if lab.can.fanout:
-        bus.subscriber(topic, group="g", retry=retry, limits=limits, lease=lease)(handler)
-    else:
-        bus.consumer(queue, retry=retry, limits=limits, lease=lease)(handler)
-
-    async def publish(*items: Item) -> None:
-        await bus.publish_many(topic if lab.can.fanout else queue, items)
-
-    name = lab.prefix + "items"
-    source = Source("topic", name, "g", ordered) if lab.can.fanout else Source("queue", name, ordered=ordered)
-    return source, publish
-
-
-def _rpc(lab: Lab) -> Rpc[Item, Item]:
-    if not lab.can.reply:
-        not_claimed("reply", "the bus refuses calls, see test_calls_are_refused_without_inboxes")
-    return Rpc("add", Item, Item)
 
 
 async def _one_by_one(publish: Publish, count: int) -> None:
@@ -138,7 +73,7 @@ class BusTests(Base):
             dead.set_result(error)
 
         retry = Retry(attempts=3, first_delay=delay, max_delay=delay, jitter=0.0, on_dead=on_dead)
-        source, publish = _subscribe(lab, bus, handle, retry)
+        source, publish = subscribe(lab, bus, handle, retry)
         async with bus.consuming():
             await publish(Item("a", 1))
             async with asyncio.timeout(lab.harness.patience):
@@ -163,7 +98,7 @@ class BusTests(Base):
             await tally.add(item)
 
         retry = Retry(attempts=50, first_delay=0.01, max_delay=0.02)
-        _, publish = _subscribe(lab, bus, handle, retry, ordered=True)
+        _, publish = subscribe(lab, bus, handle, retry, ordered=True)
         items = [Item(f"k{number % 4}", number) for number in range(60)]
         async with bus.consuming():
             await publish(*items)
@@ -174,7 +109,7 @@ class BusTests(Base):
 
     @about("reply")
     async def test_request_and_reply(self, lab: Lab) -> None:
-        rpc = _rpc(lab)
+        rpc = call_of(lab)
         bus = lab.bus()
 
         @bus.responder(rpc)
@@ -190,7 +125,7 @@ class BusTests(Base):
 
     @about("reply")
     async def test_a_failing_responder_is_told_to_the_requester(self, lab: Lab) -> None:
-        rpc = _rpc(lab)
+        rpc = call_of(lab)
         bus = lab.bus()
 
         @bus.responder(rpc, retry=Retry(attempts=1))
@@ -204,7 +139,7 @@ class BusTests(Base):
 
     @about("reply")
     async def test_a_request_nobody_answers_in_time(self, lab: Lab) -> None:
-        rpc = _rpc(lab)
+        rpc = call_of(lab)
         bus, late = lab.bus(), asyncio.Event()
 
         @bus.responder(rpc)
@@ -230,8 +165,8 @@ class BusTests(Base):
             await go.wait()
             await finished.add(item)
 
-        _, publish = _subscribe(lab, first, slow, Retry(), limits=Limits(prefetch=20))
-        _subscribe(lab, second, finished.add, Retry())
+        _, publish = subscribe(lab, first, slow, Retry(), limits=Limits(prefetch=20))
+        subscribe(lab, second, finished.add, Retry())
         async with first.consuming():
             await publish(*(Item("a", number) for number in range(20)))
             await started.until(2)
@@ -246,7 +181,7 @@ class BusTests(Base):
         lab.harness.needs("cut")
         bus, lease = lab.bus(), max(1.0, lab.harness.lease)  # what a dead connection held comes when its lease ends
         tally = Tally(3 * lab.harness.patience + lease)
-        _, publish = _subscribe(lab, bus, tally.add, Retry(first_delay=0.01, max_delay=1.0), lease=Lease(seconds=lease))
+        _, publish = subscribe(lab, bus, tally.add, Retry(first_delay=0.01, max_delay=1.0), lease=Lease(seconds=lease))
         async with bus.consuming():
             sending = asyncio.create_task(_one_by_one(publish, 120))
             await tally.until(20)

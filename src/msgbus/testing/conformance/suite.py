@@ -9,6 +9,7 @@ from msgbus.testing.conformance.cancellation import CancellationTests
 from msgbus.testing.conformance.dead import DeadLetterTests
 from msgbus.testing.conformance.delivery import DeliveryTests
 from msgbus.testing.conformance.groups import GroupTests
+from msgbus.testing.conformance.hostile import HostileTests
 from msgbus.testing.conformance.leases import LeaseTests
 from msgbus.testing.conformance.order import OrderTests
 from msgbus.testing.conformance.outage import OutageTests
@@ -38,5 +39,6 @@ class BrokerSuite(
     OutageTests,
     BusTests,
     RefusalTests,
+    HostileTests,
 ):
     """Subclass it as `Test...` and override the fixture `harness`."""
