@@ -20,11 +20,16 @@ def string(value: str) -> dict[str, Any]:
 
 
 def dead(
-    body: str = "{}", attributes: dict[str, Any] | None = None, target: Target = TARGET, hop: str = "0"
+    body: str = "{}",
+    attributes: dict[str, Any] | None = None,
+    target: Target = TARGET,
+    hop: str = "0",
+    refused: int = 0,
 ) -> dict[str, Any]:
     message = {"MessageId": "m-1", "Body": body, "MessageAttributes": attributes or {}}
     delivery = Delivery(body.encode(), Source("queue", "work"), {h.HOP: hop}, raw=message)
-    return dead_entry(Settlement(delivery, Act.DEAD, reason="because " * 60, headers=FAILURE), target)
+    settlement = Settlement(delivery, Act.DEAD, reason="because " * 60, headers=FAILURE, refused=refused)
+    return dead_entry(settlement, target)
 
 
 def failure_of(entry: dict[str, Any]) -> dict[str, str]:
@@ -66,8 +71,9 @@ def test_ten_foreign_attributes_leave_room() -> None:
 
 def test_ten_binary_attributes_leave_none() -> None:
     given = {f"a{number}": {"DataType": "Binary", "BinaryValue": b"x"} for number in range(10)}
-    with pytest.raises(Refused, match=r"no room for a dead letter .* 10 attributes; it stays, and its queue's redrive"):
+    with pytest.raises(Refused, match=r"no room in a dead letter in .* for why .* 10 attributes"):
         dead(attributes=given)
+    assert dead(attributes=given, refused=1)["MessageAttributes"] == given
 
 
 def size_of(entry: dict[str, Any]) -> int:
@@ -89,11 +95,15 @@ def test_a_larger_foreign_one_with_less_of_it() -> None:
     assert size_of(entry) <= QUEUE_BYTES
 
 
-def test_the_largest_that_there_can_be_stays() -> None:
-    with pytest.raises(
-        Refused, match=r"no room for a dead letter in http://sqs/1/work-dead: the message has 1,048,576"
-    ):
-        dead("x" * QUEUE_BYTES)
+def test_the_largest_that_there_can_be_goes_without_it() -> None:
+    body = "x" * QUEUE_BYTES
+    with pytest.raises(Refused, match=r"no room in a dead letter in http://sqs/1/work-dead .* 1,048,576 characters"):
+        dead(body)
+    assert dead(body, refused=1) == {"MessageBody": body}
+
+
+def test_what_is_no_attribute_is_left_out() -> None:
+    assert set(dead(attributes={"a": "b", "c": {}, "d": string("e")})["MessageAttributes"]) == {"d", h.PACKED}
 
 
 def test_on_fifo_each_has_a_group_and_an_id_of_its_own() -> None:

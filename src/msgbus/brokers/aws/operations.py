@@ -6,6 +6,7 @@ references of SQS, SNS, Kinesis Data Streams, DynamoDB and EventBridge for names
 
 from __future__ import annotations
 
+import contextlib
 from base64 import b64decode
 from binascii import a2b_base64
 from collections.abc import Callable, Mapping
@@ -50,7 +51,10 @@ def seconds(value: Any) -> Any:
 
 
 def _decode_json(data: bytes) -> dict[str, Any]:
-    answer = jsons.decode(data) if data else {}
+    try:
+        answer = jsons.decode(data) if data else {}
+    except ValueError:
+        answer = jsons.decode_std(data)  # which takes half a surrogate pair: one odd message must not hide the others
     if not isinstance(answer, dict):
         raise ValueError("an answer that is no JSON object")
     return answer
@@ -63,8 +67,16 @@ def _decode_messages(data: bytes) -> dict[str, Any]:
     for message in answer.get("Messages") or ():
         for attribute in (message.get("MessageAttributes") or {}).values():
             if "BinaryValue" in attribute:
-                attribute["BinaryValue"] = b64decode(attribute["BinaryValue"])
+                attribute["BinaryValue"] = _binary(attribute["BinaryValue"])
     return answer
+
+
+def _binary(text: str) -> bytes | str:
+    """What is no base64 stays as it is: it is one message's."""
+    try:
+        return b64decode(text)
+    except ValueError:
+        return text
 
 
 class _Record(TypedDict, total=False):
@@ -87,8 +99,9 @@ _read_records = jsons.reader(_Records)
 
 def _decode_records(data: bytes) -> dict[str, Any]:
     if _read_records is not None:
-        read: dict[str, Any] = _read_records(data)
-        return read
+        with contextlib.suppress(ValueError):
+            read: dict[str, Any] = _read_records(data)
+            return read
     answer = _decode_json(data)
     for record in answer.get("Records") or ():
         record["Data"] = a2b_base64(record["Data"])

@@ -14,6 +14,7 @@ from msgbus.errors import Refused
 from msgbus.message import Settlement
 
 _SHORT = 80  # characters that are left of an error's text where there is no room
+_PARTS = ("DataType", "StringValue", "BinaryValue")
 _TEXTS = (h.DEAD_REASON, h.ERROR)
 
 
@@ -22,21 +23,25 @@ def dead_entry(settlement: Settlement, target: Target) -> dict[str, Any]:
 
     Body and attributes are those that came: the core has opened the envelope of the delivery itself. Failure
     headers go into the packed header. On a FIFO queue each letter has a group of its own, so that all of them can
-    be read at once. Raises Refused where there is no room for why it is dead.
+    be read at once. Raises Refused where there is no room for why it is dead; once refused, it goes without.
     """
     message: Mapping[str, Any] = settlement.delivery.raw
     headers = {h.DEAD_REASON: settlement.reason, **(settlement.headers or {})}
+    given = message.get("MessageAttributes") or {}
     for failure in (headers, _shortened(headers)):
-        attributes = _with_failure(message.get("MessageAttributes") or {}, failure)
+        attributes = _with_failure(given, failure)
         if attributes is not None and _size(message["Body"], attributes) <= target.limit:
             break
     else:
-        raise Refused(
-            f"{settlement.delivery.source}: no room for a dead letter in {target.where}: the message has"
-            f" {len(message['Body']):,} characters and {len(message.get('MessageAttributes') or {})} attributes;"
-            " it stays, and its queue's redrive policy moves it in the end"
-        )
-    entry: dict[str, Any] = {"MessageBody": message["Body"], "MessageAttributes": attributes}
+        if not settlement.refused:
+            raise Refused(
+                f"{settlement.delivery.source}: no room in a dead letter in {target.where} for why it is one: the"
+                f" message has {len(message['Body']):,} characters and {len(given)} attributes"
+            )
+        attributes = _sendable(given)  # why is in the log
+    entry: dict[str, Any] = {"MessageBody": message["Body"]}
+    if attributes:
+        entry["MessageAttributes"] = attributes
     if target.fifo:
         entry["MessageGroupId"] = message["MessageId"]
         hop = str(settlement.delivery.headers.get(h.HOP, "0"))
@@ -46,7 +51,7 @@ def dead_entry(settlement: Settlement, target: Target) -> dict[str, Any]:
 
 def _with_failure(given: Mapping[str, Any], failure: Mapping[str, str]) -> dict[str, Any] | None:
     """The attributes with the failure headers packed; None where ten are too few."""
-    attributes = {name: _sendable(attribute) for name, attribute in given.items()}
+    attributes = _sendable(given)
     packed = dict(failure)
     before = attributes.pop(h.PACKED, None)
     if before is not None:
@@ -69,9 +74,13 @@ def _merged(packed: str, failure: Mapping[str, str]) -> dict[str, str]:
         return {**failure, "msgbus-damaged": packed}
 
 
-def _sendable(attribute: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what a receive adds."""
-    return {name: value for name, value in attribute.items() if name in ("DataType", "StringValue", "BinaryValue")}
+def _sendable(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each without what a receive adds; what is no attribute at all can't be sent."""
+    return {
+        name: {part: value for part, value in attribute.items() if part in _PARTS}
+        for name, attribute in given.items()
+        if isinstance(attribute, Mapping) and "DataType" in attribute
+    }
 
 
 def _shortened(headers: Mapping[str, str]) -> dict[str, str]:

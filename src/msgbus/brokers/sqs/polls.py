@@ -14,7 +14,7 @@ from typing import Any
 from msgbus.brokers.aws import AwsClient, native_code
 from msgbus.brokers.aws.codes import MISSING
 from msgbus.brokers.mailbox import Mailbox
-from msgbus.errors import BusError, ReceiverClosed
+from msgbus.errors import BusError, ReceiverClosed, shown
 from msgbus.message import Delivery
 
 log = logging.getLogger("msgbus.sqs")
@@ -110,14 +110,18 @@ class Polls:
     async def _poll(self, count: int) -> bool:
         try:
             answer = await self._client.call("sqs", "ReceiveMessage", {**self._params, "MaxNumberOfMessages": count})
+            messages = answer.get("Messages")
+            deliveries = self._accept(messages) if messages else ()
         except BusError as error:
             self._failed(error)
             return False
+        except Exception as error:  # an answer that is none, or a bug: another receiver, not silence
+            self._failed(_broken(self._url, error))
+            return False
         self._failing = False
-        messages = answer.get("Messages")
-        if messages:
+        if deliveries:
             self._allowed = min(2 * self._allowed, self._options.most)
-            self._mailbox.put(self._accept(messages))
+            self._mailbox.put(deliveries)
         else:
             self._allowed = max(1, self._allowed - 1)
         return True
@@ -133,3 +137,9 @@ class Polls:
             gone.__cause__ = error.__cause__
             error = gone
         self._mailbox.fail(error)
+
+
+def _broken(url: str, error: Exception) -> ReceiverClosed:
+    closed = ReceiverClosed(f"{url}: what was received can't be handed in: {shown(error)}")
+    closed.__cause__ = error
+    return closed

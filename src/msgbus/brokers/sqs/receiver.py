@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from msgbus.brokers.sqs.wire import Token, delivery_of
 from msgbus.clock import Clock
 from msgbus.errors import BusError, LeaseLost, ReceiverClosed
 from msgbus.message import Act, Delivery, Settlement, Source
+
+log = logging.getLogger("msgbus.sqs")
 
 _BATCH = 10
 _ACK = Act.ACK  # looked up once, and never hashed: both are dear before Python 3.12
@@ -103,7 +106,11 @@ class SqsReceiver:
         ends = self._now() + self._lease
         deliveries: list[Delivery] = []
         for message in messages:
-            token = Token(self, message, ends)
+            try:
+                token = Token(self, message, ends)
+            except (TypeError, KeyError):  # without a handle nothing can be done about it: it stays in the queue
+                log.error("%s: a message without an id or a receipt handle is passed over", self._source)
+                continue
             attempt = None if self._attempts is None else self._attempts.of(token.id)
             deliveries.append(delivery_of(message, self._source, token, attempt, self._unwrap))
         return deliveries
@@ -233,5 +240,5 @@ class SqsReceiver:
 
 def _change(settlement: Settlement) -> Change:
     """RETRY comes back after its delay, never earlier; RELEASE at once."""
-    seconds = math.ceil(settlement.delay) if settlement.act is Act.RETRY else 0
-    return Change(settlement.delivery, min(seconds, LONGEST))
+    delay = settlement.delay if settlement.act is Act.RETRY else 0.0
+    return Change(settlement.delivery, math.ceil(delay) if delay < LONGEST else LONGEST)  # LONGEST: what is no number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,8 +13,13 @@ from msgbus.brokers.aws.codes import DENIED, MISSING
 from msgbus.brokers.splitting import split
 from msgbus.brokers.sqs import wire
 from msgbus.brokers.sqs.targets import Target, Targets
-from msgbus.errors import BusError, Refused, Unavailable
+from msgbus.errors import BusError, Refused, Unavailable, shown
 from msgbus.message import Address, Outgoing, Receipt
+
+log = logging.getLogger("msgbus.sqs")
+
+NONSENSE = (LookupError, TypeError, ValueError, AttributeError)
+"""What reading a decoded answer raises that is not of the form that the API reference gives."""
 
 BATCH = 10
 LONGEST_DELAY = 900.0
@@ -55,9 +61,9 @@ class Sender:
     async def _send_group(self, address: Address, group: list[tuple[int, Outgoing]], results: list[Result]) -> None:
         try:
             target = self._targets.known.get(address) or await self._targets.of(address)
-        except BusError as error:
-            for place, _ in group:
-                results[place] = error
+        except Exception as error:
+            for place, out in group:
+                results[place] = error if isinstance(error, BusError) else unwritable(out, error)
             return
         make = queue_entry if target.service == "sqs" else topic_entry
         entries: list[Entry] = []
@@ -66,6 +72,8 @@ class Sender:
                 entries.append(make(place, out, target, fair=self._fair))
             except Refused as error:
                 results[place] = error
+            except Exception as error:  # whatever is odd about it is nothing to the others
+                results[place] = unwritable(out, error)
         for part, _ in split([entry.size for entry in entries], BATCH, target.limit - BATCH * wire.TYPE_BYTES):
             await self._call(address, target, entries[part], results)
 
@@ -75,12 +83,15 @@ class Sender:
         except BusError as error:
             await self._failed(address, target, part, results, error)
             return
-        for said in answer.get("Successful") or ():
-            entry = part[int(said["Id"])]
-            results[entry.place] = Receipt(entry.out.id, said.get("SequenceNumber"))
-        for said in answer.get("Failed") or ():
-            entry = part[int(said["Id"])]
-            results[entry.place] = entry_error(said, target.service, _OPERATION[target.service], target.where)
+        try:
+            for said in answer.get("Successful") or ():
+                entry = part[int(said["Id"])]
+                results[entry.place] = Receipt(entry.out.id, said.get("SequenceNumber"))
+            for said in answer.get("Failed") or ():
+                entry = part[int(said["Id"])]
+                results[entry.place] = entry_error(said, target.service, _OPERATION[target.service], target.where)
+        except NONSENSE:
+            log.exception("%s: an answer that is none; what it says nothing about is sent again", address)
 
     async def _failed(
         self, address: Address, target: Target, part: Sequence[Entry], results: list[Result], error: BusError
@@ -93,7 +104,7 @@ class Sender:
                 for entry in part:
                     results[entry.place] = Receipt(entry.out.id, unrouted=True)
                 return
-        elif isinstance(error, Refused) and len(part) > 1 and code and code not in DENIED:
+        elif isinstance(error, Refused) and len(part) > 1 and _may_be_one(error, code):
             for entry in part:
                 await self._call(address, target, [_alone(entry)], results)
             return
@@ -149,6 +160,17 @@ def _entry(body: str, out: Outgoing, target: Target, *, fair: bool) -> tuple[dic
     if attributes:
         params["MessageAttributes"] = attributes
     return params, size
+
+
+def _may_be_one(error: Refused, code: str) -> bool:
+    return code not in DENIED if code else isinstance(error.__cause__, (TypeError, ValueError))
+
+
+def unwritable(out: Outgoing, error: Exception) -> Refused:
+    """The result of an entry that is odd in a way that nothing else has a word for."""
+    refused = Refused(f"{out.address}: this message can't be written: {shown(error)}")
+    refused.__cause__ = error
+    return refused
 
 
 def _alone(entry: Entry) -> Entry:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgbus.brokers.aws import AwsClient, entry_error
 from msgbus.brokers.sqs.dead import dead_entry
-from msgbus.brokers.sqs.sending import send_entries
+from msgbus.brokers.sqs.sending import NONSENSE, send_entries
 from msgbus.brokers.sqs.targets import Target
 from msgbus.brokers.sqs.wire import Token
-from msgbus.errors import BusError, Refused, Unavailable
+from msgbus.errors import BusError, Refused, Unavailable, shown
 from msgbus.message import Delivery, Settlement
+
+log = logging.getLogger("msgbus.sqs")
 
 LONGEST = 43_200
 """Seconds of visibility: a quota of SQS."""
@@ -66,6 +69,8 @@ class QueueCalls:
                 results[place] = next(iter(_results(answer, 1, "SendMessageBatch", target.where)))
             except BusError as error:
                 results[place] = error
+            except Exception as error:
+                results[place] = _no_copy(settlement, error)
         return results
 
     async def _call(self, operation: str, entries: Sequence[Mapping[str, Any]]) -> Sequence[Result]:
@@ -84,11 +89,20 @@ def _results(answer: Mapping[str, Any], count: int, operation: str, url: str) ->
     results: list[Result] = [
         Unavailable(f"sqs {operation} on {url}: the answer has no result for this entry") for _ in range(count)
     ]
-    for said in good:
-        results[int(said["Id"])] = None
-    for said in failed:
-        results[int(said["Id"])] = _entry_error(said, operation, url)
+    try:
+        for said in good:
+            results[int(said["Id"])] = None
+        for said in failed:
+            results[int(said["Id"])] = _entry_error(said, operation, url)
+    except NONSENSE:
+        log.exception("%s %s: an answer that is none; what it says nothing about is settled again", url, operation)
     return results
+
+
+def _no_copy(settlement: Settlement, error: Exception) -> Refused:
+    refused = Refused(f"{settlement.delivery.source}: no dead letter can be made of this message: {shown(error)}")
+    refused.__cause__ = error
+    return refused
 
 
 def _entry_error(said: Mapping[str, Any], operation: str, url: str) -> BusError:

@@ -171,7 +171,10 @@ class Targets:
 
 
 def _checked_url(address: Address) -> str:
-    parts = urlsplit(address.name)
+    try:
+        parts = urlsplit(address.name)
+    except ValueError as error:
+        raise Refused(f"{address}: no reply address of SQS: {error}") from error
     if parts.scheme not in ("http", "https") or parts.path.count("/") < 2:
         raise Refused(f"{address}: no reply address of SQS: expected the URL of a queue")
     return address.name

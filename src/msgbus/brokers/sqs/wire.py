@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from msgbus import headers as h
+from msgbus.brokers.sqs.envelopes import opened
 from msgbus.brokers.sqs.names import sized_id
-from msgbus.errors import Refused
+from msgbus.errors import BusError, DecodeError, Refused, shown
 from msgbus.message import Delivery, Outgoing, Source
 
 ATTRIBUTES = 10
@@ -31,32 +33,50 @@ TYPE_BYTES = ATTRIBUTES * len("String")
 """What AWS counts beside names and values."""
 
 _REFUSED_CHARACTER = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_CONTROLS = bytes(byte for byte in range(0x20) if byte not in b"\t\n\r")
+_NO_CHARACTERS = b"\xef\xbf"  # how U+FFFE and U+FFFF begin
+_NAME = re.compile(r"(?!(?:aws|amazon)\.)(?!.*\.\.)(?!\.)[A-Za-z0-9_.-]{1,256}(?<!\.)", re.IGNORECASE)
 
 
 def text_of(out: Outgoing) -> str:
     """The body as text. Raises Refused where it is none: the envelope makes text of what isn't declared to be it."""
+    body = out.body
     try:
-        return out.body.decode() or EMPTY
+        text = body.decode()
     except UnicodeDecodeError as error:
         raise Refused(f"{out.address}: the body is declared as text and is not UTF-8: {error}") from error
+    if len(body.translate(None, _CONTROLS)) != len(body) or (
+        _NO_CHARACTERS in body and _REFUSED_CHARACTER.search(text) is not None
+    ):
+        raise Refused(f"{out.address}: the body has characters that SQS and SNS refuse: declare it as bytes")
+    return text or EMPTY
+
+
+@lru_cache(maxsize=1024)
+def is_name(name: str) -> bool:
+    """Whether an attribute may have it."""
+    return _NAME.fullmatch(name) is not None
 
 
 def attributes_of(out: Outgoing) -> tuple[dict[str, Any], int]:
     """The headers as attributes, and the bytes of their names and values; AWS counts their types too.
 
-    What an attribute can't hold (nothing, control characters) goes into the packed header with the others.
+    What an attribute can't hold (nothing, control characters), and one that can't be named so, goes into the packed
+    header with the others. Raises Refused where there are too many.
     """
     attributes: dict[str, Any] = {}
     odd: dict[str, str] = {}
     size = 0
     for name, value in out.headers.items():
-        if not value or not (value.isprintable() or _REFUSED_CHARACTER.search(value) is None):
+        if not (value and is_name(name) and (value.isprintable() or _REFUSED_CHARACTER.search(value) is None)):
             odd[name] = value
             continue
         attributes[name] = {"DataType": "String", "StringValue": value}
         size += len(name) + (len(value) if value.isascii() else len(value.encode()))
     if odd:
         size += _pack(attributes, odd)
+    if len(attributes) > ATTRIBUTES:
+        raise Refused(f"{out.address}: {len(attributes)} headers are to be attributes, of which there are {ATTRIBUTES}")
     if out.body.startswith((POINTER, OLD_POINTER)):
         size += _tell_size(attributes)
     return attributes, size
@@ -107,64 +127,54 @@ class Token:
 def delivery_of(
     message: Mapping[str, Any], source: Source, token: Token, attempt: int | None, unwrap: bool
 ) -> Delivery:
-    """A received message. `attempt`: None takes the count of receives."""
-    system = message.get("Attributes") or {}
-    received = int(system.get("ApproximateReceiveCount", 1))
-    headers = {
-        name: attribute["StringValue"]
-        for name, attribute in (message.get("MessageAttributes") or {}).items()
-        if "StringValue" in attribute
-    }
-    body: str = message["Body"]
-    if unwrap and not headers and body[:1] == "{":
-        body, headers = opened(body)
-    sent = system.get("SentTimestamp")
+    """A received message. `attempt`: None takes the count of receives. What can't be read is told in `fault`."""
+    try:
+        system = message.get("Attributes") or {}
+        received = int(system.get("ApproximateReceiveCount", 1))
+        headers = {
+            name: attribute["StringValue"]
+            for name, attribute in (message.get("MessageAttributes") or {}).items()
+            if "StringValue" in attribute
+        }
+        body: str = message["Body"]
+        if unwrap and not headers and body[:1] == "{":
+            body, headers = opened(body)
+        sent = system.get("SentTimestamp")
+        return Delivery(
+            b"" if body == EMPTY else body.encode(),
+            source,
+            headers,
+            token,
+            received if attempt is None else attempt,
+            received,
+            system.get("MessageGroupId") if source.ordered else None,
+            None if sent is None else int(sent) / 1000,
+            message,
+        )
+    except Exception as error:
+        return _damaged(message, source, token, attempt, error)
+
+
+def _damaged(
+    message: Mapping[str, Any], source: Source, token: Token, attempt: int | None, error: Exception
+) -> Delivery:
+    """With what can be read of it: it is buried, and must not harm those that came with it."""
+    fault = error if isinstance(error, BusError) else DecodeError(f"an odd message of SQS: {shown(error)}")
+    body = message.get("Body")
+    system = _mapping(message.get("Attributes"))
+    given = _mapping(message.get("MessageAttributes")).items()
+    values = {name: _mapping(attribute).get("StringValue") for name, attribute in given}
     return Delivery(
-        b"" if body == EMPTY else body.encode(),
+        body.encode(errors="backslashreplace") if isinstance(body, str) else b"",
         source,
-        headers,
+        {name: value for name, value in values.items() if isinstance(value, str)},
         token,
-        received if attempt is None else attempt,
-        received,
-        system.get("MessageGroupId") if source.ordered else None,
-        None if sent is None else int(sent) / 1000,
-        message,
+        attempt or 1,
+        lane=system.get("MessageGroupId") if source.ordered else None,
+        raw=message,
+        fault=fault,
     )
 
 
-def opened(body: str) -> tuple[str, dict[str, str]]:
-    """Body and headers of what SNS (without raw delivery) or EventBridge wrapped; other bodies as they are.
-
-    Sources: "Parsing Amazon SNS message formats" and "AWS service event metadata" in the developer guides.
-    """
-    if '"TopicArn"' not in body and '"detail-type"' not in body:
-        return body, {}
-    try:
-        outer = json.loads(body)
-    except (ValueError, RecursionError):
-        return body, {}
-    if outer.get("Type") == "Notification" and isinstance(outer.get("Message"), str) and "TopicArn" in outer:
-        return outer["Message"], _notification_headers(outer)
-    if {"detail", "detail-type", "source", "id"} <= outer.keys():
-        return json.dumps(outer["detail"], separators=(",", ":"), ensure_ascii=False), _event_headers(outer)
-    return body, {}
-
-
-def _notification_headers(outer: Mapping[str, Any]) -> dict[str, str]:
-    given = outer.get("MessageAttributes") or {}
-    headers = {name: str(each["Value"]) for name, each in given.items() if each.get("Type") != "Binary"}
-    if h.PACKED not in headers:  # of a foreign producer: what SNS itself knows
-        headers.setdefault(h.ID, str(outer.get("MessageId", "")))
-        headers.setdefault(h.TIME, str(outer.get("Timestamp", "")))
-    return headers
-
-
-def _event_headers(outer: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        h.SPEC: "1.0",
-        h.ID: str(outer["id"]),
-        h.TYPE: str(outer["detail-type"]),
-        h.SOURCE: str(outer["source"]),
-        h.TIME: str(outer.get("time", "")),
-        h.CONTENT_TYPE: "application/json",
-    }
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
