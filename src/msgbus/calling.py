@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from msgbus import headers as h
 from msgbus.clock import Clock, cancelled_within
+from msgbus.envelope.claim import BodyStore
 from msgbus.envelope.opening import Open, opener
 from msgbus.errors import BusError, DecodeError, Disconnected, Refused, Reject, RemoteError, said, shown
 from msgbus.handlers.decoding import Decode
+from msgbus.handlers.fetching import fetch
 from msgbus.message import Act, Address, Delivery, Outgoing, Settlement, Source
 from msgbus.options import SendOptions
 from msgbus.publishing.link import Link
@@ -41,6 +43,7 @@ class Inbox:
         self._pending: dict[str, asyncio.Future[Delivery]] = {}
         self._address: asyncio.Future[str] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._afterwards: set[asyncio.Task[None]] = set()
         self._open: Open | None = opener(link.broker.capabilities())
 
     async def address(self) -> str:
@@ -70,8 +73,16 @@ class Inbox:
         """Nobody waits for it any more."""
         self._pending.pop(correlation, None)
 
+    def afterwards(self, work: Coroutine[Any, Any, None]) -> None:
+        """Something to do for a reply once its requester has it; closing waits for it, for a while."""
+        task = asyncio.create_task(_quietly(work))
+        self._afterwards.add(task)
+        task.add_done_callback(self._afterwards.discard)
+
     async def close(self) -> None:
         """Fail what is pending."""
+        if self._afterwards:
+            await asyncio.wait(self._afterwards, timeout=_CLOSE)
         if self._task is not None:
             await cancelled_within(self._task, _CLOSE)
         if self._address is not None:
@@ -143,35 +154,48 @@ class Inbox:
         self._pending.clear()
 
 
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:
+        log.exception("deleting the stored body of a reply failed")
+
+
 class Call:
     """The requester's side of one Rpc."""
 
-    def __init__(self, what: str, outlet: Outlet, inbox: Inbox, decode: Decode) -> None:
+    def __init__(self, what: str, outlet: Outlet, inbox: Inbox, decode: Decode, store: BodyStore | None) -> None:
         self.what = what
         self.outlet = outlet
         self._inbox = inbox
         self._decode = decode
+        self._store = store
 
     async def request(self, payload: Any, timeout: float, key: str | None, headers: dict[str, str]) -> Any:
         """Send, wait, decode. The caller keeps the deadline."""
         out = self.outlet.prepare(payload, key, headers, 0.0, SendOptions(expires_in=timeout))
         correlation = out.headers[h.CORRELATION] = out.id
         out.headers[h.REPLY_TO] = await self._inbox.address()
-        reply = self._inbox.expect(correlation)
+        coming = self._inbox.expect(correlation)
         try:
             (result,) = await self.outlet.send((out,))
             self.outlet.receipt(result)
-            delivery = await reply
+            delivery = await coming
         finally:
             self._inbox.forget(correlation)
-            if reply.done() and not reply.cancelled():
-                reply.exception()  # looked at, so that it is not reported as never retrieved
+            if coming.done() and not coming.cancelled():
+                coming.exception()  # looked at, so that it is not reported as never retrieved
         if (failed := delivery.headers.get(h.REPLY_ERROR)) is not None:
             raise RemoteError(failed, delivery.body.decode(errors="replace"))
         try:
-            return self._decode(delivery)
+            if self._store is not None:
+                await fetch(self._store, delivery)
+            reply = self._decode(delivery)
         except DecodeError as error:  # not DecodeError: in a handler it would condemn the message being handled
             raise RemoteError("DecodeError", f"the reply is not what {self.what} declares: {error}") from error
+        if self._store is not None and h.CLAIM in delivery.headers:  # nobody else gets this reply
+            self._inbox.afterwards(self._store.forget(delivery))
+        return reply
 
 
 def replies_allowed(inboxes: str | None, others: Sequence[str]) -> Callable[[str], bool]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from msgbus.broker import Mode
+from msgbus.brokers.hiding import scrub, shown
 from msgbus.errors import ConfigError
 
 _PREFIX = "MSGBUS_"
@@ -18,7 +20,7 @@ OnFailure = Literal["retry", "exit"]
 class Settings(BaseSettings):
     """What deployment decides. Times in seconds; build it with `load_settings` for readable errors."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     url: str = Field(default="memory://", description="the broker that carries what no route names")
     routes: dict[str, str] = Field(
@@ -40,6 +42,14 @@ class Settings(BaseSettings):
     )
     grace: float = Field(default=30.0, ge=0, description="how long running handlers may finish on stop")
 
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Without the passwords of URLs."""
+        for name, value in super().__repr_args__():
+            if name == "routes":
+                yield name, {target: shown(url) for target, url in self.routes.items()}
+            else:
+                yield name, shown(self.url) if name == "url" else value
+
 
 def load_settings(**values: Any) -> Settings:
     """Settings from the environment, overridden by `values`. Raises ConfigError naming the variable."""
@@ -58,4 +68,4 @@ def _explain(entry: Any, values: dict[str, Any]) -> str:
     where = f"{name}=" if name in values else f"{_PREFIX}{name.upper()}"
     field = Settings.model_fields.get(name)
     about = f" ({field.description})" if field and field.description else ""
-    return f"{where} is {entry['input']!r}: {entry['msg']}{about}"
+    return f"{where} is {scrub(repr(entry['input']))}: {entry['msg']}{about}"

@@ -11,7 +11,8 @@ from typing import Any
 from fast_depends import Provider
 
 from msgbus.broker import Difference, Part, TopicSpec
-from msgbus.brokers import broker_for, shown
+from msgbus.brokers import broker_for
+from msgbus.brokers.hiding import shown
 from msgbus.calling import Call, Inbox, Responder, replies_allowed
 from msgbus.clock import Alarms, Clock
 from msgbus.config import Settings
@@ -114,7 +115,8 @@ class Wiring:
             inbox = self._inboxes[link] = Inbox(link, self._clock)
         address = Address("queue", self._settings.prefix + rpc.name)
         outlet = self._outlet(link, address, Payloads.of(rpc.request, rpc.codec))
-        call = self.calls[rpc] = Call(repr(rpc), outlet, inbox, decoder(repr(rpc), rpc.reply, rpc.codec))
+        decode = decoder(repr(rpc), rpc.reply, rpc.codec)
+        call = self.calls[rpc] = Call(repr(rpc), outlet, inbox, decode, self._equipment.store)
         return call
 
     def _outlet(

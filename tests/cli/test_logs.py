@@ -36,7 +36,7 @@ def test_json_has_the_extra_fields() -> None:
 def test_text_is_one_line_and_a_traceback() -> None:
     first, *rest = Readable(colours=False).format(record(attempt=2)).split("\n")
     assert first.endswith(" WARNING shop: order 1 failed  attempt=2")
-    assert rest[-1] == "ValueError: no funds"
+    assert rest[-1] == "  ValueError: no funds"
 
 
 def test_colours() -> None:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import TypedDict
 
 from msgbus import Json
+from msgbus.codecs import json as json_codec
 from msgbus.errors import ConfigError
 
 
@@ -296,3 +297,27 @@ def test_a_bad_body_is_one_of_the_errors_that_the_coder_names() -> None:
             with pytest.raises(coder.errors):
                 coder.decode(body)
     assert issubclass(ValidationError, ValueError)
+
+
+def _parts_looked_at(monkeypatch: pytest.MonkeyPatch, depth: int, leaves: int) -> int:
+    """How many parts of a payload are looked at for a NaN: counted, not timed."""
+    counted = 0
+    children = json_codec._children
+
+    def count(value: Any) -> Any:
+        nonlocal counted
+        for each in children(value):
+            counted += 1
+            yield each
+
+    monkeypatch.setattr(json_codec, "_children", count)
+    value: Any = [None] * leaves
+    for _ in range(depth):
+        value = [value]
+    Json().bind(Any).encode(value)
+    monkeypatch.setattr(json_codec, "_children", children)
+    return counted
+
+
+def test_the_search_for_nan_looks_at_each_part_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _parts_looked_at(monkeypatch, 150, 1_000) == 1_150

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 from tests.conftest import OpenScripted
 from tests.models import LINE, ORDERED, ORDERS, PRICES, WORK, Ask, Order, Price
-from tests.scripted import PLAIN, HandClock, consuming, delivery, turns
+from tests.scripted import PLAIN, HandClock, Seen, consuming, delivery, turns
 
 from msgbus import Bus, ConfigError, Limits, Message, Retry, Select, Settings, Start, Topic
 from msgbus.envelope.claim import DirectoryStore
@@ -225,3 +225,41 @@ def test_a_filter_on_what_the_payload_has_not_is_refused(
 ) -> None:
     with pytest.raises(RegistrationError, match=said):
         Bus().subscriber(topic, group="g", select=Select(fields=fields))
+
+
+class Flagged(BaseModel):
+    """A field that may hold several kinds of value."""
+
+    flag: bool | int | float | str | None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "through"),
+    [
+        ([True], [True]),
+        ([False, None], [False, None]),
+        ([1], [1, 1.0]),
+        ([0, "a"], [0, "a"]),
+        (["a", True, 1], [True, 1, 1.0, "a"]),
+    ],
+)
+async def test_true_is_not_one_where_fields_are_selected(wanted: Any, through: Any) -> None:
+    flags = Topic("flags", Flagged)
+    bus = Bus()
+    seen: Seen[Any] = Seen()
+    counted: Seen[Any] = Seen()
+
+    @bus.subscriber(flags, group="g", select=Select(fields={"flag": wanted}))
+    async def chosen(payload: Flagged) -> None:
+        seen.append(payload.flag)
+
+    @bus.subscriber(flags, group="all")
+    async def count(payload: Flagged) -> None:
+        counted.append(payload.flag)
+
+    values: list[Any] = [True, False, 1, 0, 1.0, "a", None]
+    async with bus.consuming():
+        await bus.publish_many(flags, [Flagged(flag=value) for value in values])
+        await counted.reach(len(values))
+        await seen.reach(len(through))
+    assert sorted(map(repr, seen)) == sorted(map(repr, through))

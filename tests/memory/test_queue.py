@@ -18,7 +18,8 @@ from msgbus import headers as h
 from msgbus.broker import Backlog, Difference, Mode, QueueSpec, TopicSpec
 from msgbus.brokers.memory import MemoryBroker
 from msgbus.brokers.memory.broker import MemoryReceiver
-from msgbus.errors import Disconnected, LeaseLost, ReceiverClosed, Refused, Throttled
+from msgbus.clock import SystemClock
+from msgbus.errors import ConfigError, Disconnected, LeaseLost, ReceiverClosed, Refused, Throttled
 from msgbus.message import Act, Address, Delivery, Outgoing, Receipt, Settlement, Source, Start
 
 WORK = Source("queue", "work")
@@ -475,3 +476,28 @@ async def _random_life(source: Source, chance: random.Random) -> None:
                 of_key = [number for name, number in life.done if name == key]
                 assert of_key == sorted(of_key)
         assert await broker.admin.backlog(source) == Backlog(0, 0, None)
+
+
+def _name_on_a_loop(name: str, keep: list[MemoryBroker]) -> None:
+    async def run() -> None:
+        broker = MemoryBroker(f"memory://{name}", clock=SystemClock())
+        keep.append(broker)
+        await broker.connect()
+        await broker.admin.ensure([QueueSpec(WORK)], "create")
+        async with broker.receiver(WORK, prefetch=1) as receiver:
+            await broker.send([out(1, delay=0.001)])
+            assert ids(await receiver.receive(1, 30.0)) == ["1"]
+
+    asyncio.run(run())
+
+
+def test_a_name_can_be_used_on_one_event_loop_after_the_other() -> None:
+    keep: list[MemoryBroker] = []
+    for _ in range(3):
+        _name_on_a_loop("again", keep)
+
+
+async def test_a_name_that_another_event_loop_uses_is_refused() -> None:
+    here = MemoryBroker("memory://both", clock=SystemClock())
+    with pytest.raises(ConfigError, match="memory://both is in use on another event loop of this process"):
+        await asyncio.to_thread(_name_on_a_loop, "both", [here])

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from msgbus.broker import Broker
+from msgbus.brokers.hiding import parts_of, shown
 from msgbus.clock import Clock
 from msgbus.errors import ConfigError
 
@@ -60,7 +60,7 @@ def registered(factories: Mapping[str, Factory]) -> Iterator[None]:
 
 def broker_for(url: str, clock: Clock) -> Broker:
     """The broker for a URL, not yet connected. Raises ConfigError for an unknown scheme or a missing extra."""
-    scheme = urlsplit(url).scheme
+    scheme = parts_of(url).scheme
     factory: Factory
     if scheme in _registered:
         factory = _registered[scheme]
@@ -70,12 +70,6 @@ def broker_for(url: str, clock: Clock) -> Broker:
     else:
         factory = _third_party(url, scheme)
     return factory(url, clock=clock)
-
-
-def shown(url: str) -> str:
-    """A URL as logs and errors may show it: without credentials and options."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def known_schemes() -> list[str]:

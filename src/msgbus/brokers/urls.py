@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar, get_args, get_type_hints
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from msgbus.brokers.hiding import parts_of
 from msgbus.errors import ConfigError
 
 T = TypeVar("T")
@@ -16,13 +17,13 @@ Hosts = tuple[tuple[str, int], ...]
 
 def hosts_of(url: str, port: int) -> Hosts:
     """(host, port) of each of `HOST[:PORT][,HOST[:PORT]...]`, tried in turn. Raises ConfigError."""
-    places = urlsplit(url).netloc.rpartition("@")[2]
+    places = parts_of(url).netloc.rpartition("@")[2]
     return tuple(_host(place, port) for place in (places or "localhost").split(","))
 
 
 def account_of(url: str, default: tuple[str, str]) -> tuple[str, str]:
     """User and password."""
-    account, _, _ = urlsplit(url).netloc.rpartition("@")
+    account, _, _ = parts_of(url).netloc.rpartition("@")
     user, _, password = account.partition(":")
     return (unquote(user), unquote(password)) if account else default
 
@@ -32,7 +33,7 @@ def options_of(url: str, defaults: T, least: Mapping[str, float]) -> T:
 
     `least`: the smallest value of each number. Raises ConfigError.
     """
-    parts = urlsplit(url)
+    parts = parts_of(url)
     known = get_type_hints(type(defaults))
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
         if name not in known:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from msgbus.cli.output import scrub
+from msgbus.brokers.hiding import scrub
 from msgbus.consuming.health import Health
 from msgbus.errors import ConfigError
 

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from msgbus.brokers.hiding import scrub, shown
+from msgbus.cli.safe import on_one_line, visible, visible_json
 from msgbus.errors import BusError, ConfigError
 
-_CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+@")
 _WIDEST = 10_000  # characters of a line in a pipe or a file
-_SECRET = re.compile(r"(?i)([?&][^=&\s]*(?:secret|password|passwd|token|key)[^=&\s]*=)[^&\s]*")
 
-
-def scrub(text: str) -> str:
-    """The text without the credentials of URLs in it."""
-    return _SECRET.sub(r"\1***", _CREDENTIALS.sub("***@", text))
-
-
-def location(url: str) -> str:
-    """A broker's URL as it may be shown: no credentials, no options."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+location = shown
+"""A broker's URL as it may be shown: no credentials, no options."""
 
 
 def exit_code(error: BusError) -> int:
@@ -37,23 +26,24 @@ def exit_code(error: BusError) -> int:
 
 
 def say(text: str) -> None:
-    """A result, as it is."""
-    sys.stdout.write(text + "\n")
+    """A result; what a terminal would obey in it is written out."""
+    sys.stdout.write(visible(text) + "\n")
 
 
 def say_json(value: object) -> None:
     """A result for other programs."""
-    say(json.dumps(value, indent=2, ensure_ascii=False))
+    sys.stdout.write(visible_json(value, indent=2) + "\n")
 
 
 def complain(text: str) -> None:
     """One line of error."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(Text.assemble(("error: ", "bold red"), scrub(text)))
+    lines = visible(scrub(text)).replace("\n", "\n  ")  # what follows must not look like a line of ours
+    Console(stderr=True, soft_wrap=True, highlight=False).print(Text.assemble(("error: ", "bold red"), lines))
 
 
 def note(text: str) -> None:
     """Something beside the result."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(scrub(text)))
+    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(visible(scrub(text)).replace("\n", "\n  ")))
 
 
 def show(table: Table) -> None:
@@ -73,14 +63,15 @@ def table_of(*columns: str) -> Table:
 
 
 def add_row(table: Table, *cells: str) -> None:
-    """Cells that are shown as they are: what looks like markup is none."""
-    table.add_row(*map(Text, cells))
+    """Cells that are shown as they are: what looks like markup is none, and what looks like a row neither."""
+    table.add_row(*(Text(on_one_line(cell)) for cell in cells))
 
 
 def headers_as_text(headers: Mapping[str, str]) -> str:
     """One header a line, names aligned."""
-    width = max(map(len, headers), default=0)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in sorted(headers.items()))
+    lines = {on_one_line(name): on_one_line(value) for name, value in headers.items()}
+    width = max(map(len, lines), default=0)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in sorted(lines.items()))
 
 
 def progress_bar() -> Progress:

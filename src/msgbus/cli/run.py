@@ -16,7 +16,7 @@ from msgbus.bus import Bus
 from msgbus.cli.health import Place
 from msgbus.cli.load import load_bus
 from msgbus.cli.logs import Level, set_up
-from msgbus.cli.output import exit_code, location, scrub
+from msgbus.cli.output import exit_code, location
 from msgbus.cli.probe import capabilities_of
 from msgbus.cli.service import Service, run_loop
 from msgbus.cli.supervisor import LIFELINE, Supervisor, worker_command
@@ -64,7 +64,7 @@ class _Options:
         except BusError as error:
             if debug or not self.json_logs:
                 raise
-            log.critical("%s", scrub(str(error)))
+            log.critical("%s", error, extra={} if error.__cause__ is None else {"cause": error.__cause__})
             return exit_code(error)
 
     def _run(self, *, debug: bool) -> int:

@@ -11,7 +11,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
@@ -19,7 +19,7 @@ from msgbus.codecs import RAW, Coder
 from msgbus.errors import ConfigError
 
 # Names, exponents of 100 and more, and so many digits that a small exponent is enough (the largest float is 1.8e308).
-_MAY_BE_INFINITE = re.compile(rb"(?i)nan|inf|e\+?0*[1-9]\d\d|\d{200}")
+_MAY_BE_INFINITE = re.compile(rb"(?i)nan|inf|e\+?0*[1-9]\d\d|(?<!\d)\d{200}")
 # The same, cheaply and a little too widely: few bodies are left for the expression, which reads byte by byte.
 _MANY_DIGITS = b"0" * 200
 _SHAPE = bytes(48 if c in b"0123456789" else 101 if c in b"eE" else c if c == 43 else 32 for c in range(256))
@@ -190,16 +190,31 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON; Json(allow_nan=True) lets it pass")
 
 
+class _Part(NamedTuple):
+    """A part of a payload, and how it is reached. The whole has no `parent`."""
+
+    parent: _Part | None
+    name: object
+    value: Any
+
+    def __str__(self) -> str:
+        names: list[str] = []
+        part = self
+        while part.parent is not None:
+            names.append(str(part.name))
+            part = part.parent
+        return ".".join(reversed(names)) or "the payload"
+
+
 def _refuse_infinite(value: Any) -> None:
-    for path, leaf in _leaves(value, ""):
-        if isinstance(leaf, float) and not math.isfinite(leaf):
-            raise ValueError(f"{path or 'the payload'} is {leaf}, which is no JSON; Json(allow_nan=True) lets it pass")
-
-
-def _leaves(value: Any, path: str) -> Iterable[tuple[str, Any]]:
-    for name, child in _children(value):
-        yield from _leaves(child, f"{path}.{name}" if path else str(name))
-    yield path, value
+    """Each part is looked at once, however deep it lies; the path is put together for the one that is refused."""
+    parts = [_Part(None, "", value)]
+    while parts:
+        part = parts.pop()
+        if not isinstance(part.value, float):
+            parts.extend(_Part(part, name, child) for name, child in _children(part.value))
+        elif not math.isfinite(part.value):
+            raise ValueError(f"{part} is {part.value}, which is no JSON; Json(allow_nan=True) lets it pass")
 
 
 def _children(value: Any) -> Iterable[tuple[object, Any]]:
@@ -223,7 +238,8 @@ def _limited_depth(decode: Callable[[bytes], Any], limit: int) -> Callable[[byte
     return checked
 
 
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', re.DOTALL)
+# A string that never ends is read once: were it no match, each quote in it would be tried as a start.
+_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
 
 
 def _refuse_deep(body: bytes, limit: int) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from msgbus import headers as h
-from msgbus.errors import DecodeError, Unavailable
-from msgbus.message import Delivery, Outgoing
+from msgbus.errors import BusError, DecodeError, Unavailable, said
+from msgbus.message import Delivery, Outgoing, Source
 
 T = TypeVar("T")
 
 POINTER = "application/vnd.msgbus.claim+json"
 """The content type of DirectoryStore's pointers; other stores have formats of their own."""
+
+_NAME_BYTES = 16  # of chance: who knows no name can't make one up
+_ENDING = ".body"
+_NAME = re.compile(r"[0-9a-f]{32}\.body")
 
 
 class BodyStore(Protocol):
@@ -40,16 +45,21 @@ class BodyStore(Protocol):
 
 
 class DirectoryStore:
-    """Bodies as files in a folder that every process sees: for development, tests and shared disks."""
+    """Bodies as files in a folder that every process sees: for development, tests and shared disks.
+
+    Each body has a file with a name that nobody can guess, so that a pointer reaches no body but its own, and no file
+    that this store did not write.
+    """
 
     def __init__(self, folder: Path | str) -> None:
         self._folder = Path(folder)
 
     async def put(self, out: Outgoing) -> None:
         """Raises Unavailable where the folder can't be written."""
-        await self._run(self._write, out.id, out.body)
+        name = secrets.token_hex(_NAME_BYTES) + _ENDING
+        await self._run(self._write, name, out.body)
         kind = out.headers.get(h.CONTENT_TYPE, "")
-        out.body = json.dumps({"id": out.id, "bytes": len(out.body), "content_type": kind}).encode()
+        out.body = json.dumps({"file": name, "bytes": len(out.body), "content_type": kind}).encode()
         out.headers[h.CONTENT_TYPE] = POINTER
 
     def holds(self, delivery: Delivery) -> bool:
@@ -57,32 +67,62 @@ class DirectoryStore:
         return delivery.headers.get(h.CONTENT_TYPE) == POINTER
 
     async def fetch(self, delivery: Delivery) -> None:
-        """Raises DecodeError where the pointer is damaged, Unavailable where the file can't be read."""
+        """Raises DecodeError where the pointer is damaged, Unavailable where the folder can't be read.
+
+        A file that is not there, or not yet, is an error that counts as an attempt.
+        """
+        name, kind = self._pointer(delivery)
         try:
-            pointer = json.loads(delivery.body)
-            reference, kind = str(pointer["id"]), str(pointer["content_type"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DecodeError(f"{delivery.source}: the claim-check pointer is damaged: {error}") from error
-        delivery.body = await self._run(self._file(reference).read_bytes)
-        delivery.headers = {**delivery.headers, h.CONTENT_TYPE: kind, h.CLAIM: reference}
+            body = await self._run(self._read, name)
+        except FileNotFoundError as error:
+            raise BusError(f"{delivery.source}: the body {name} is not in the store {self._folder}") from error
+        delivery.body = body
+        delivery.headers = {**delivery.headers, h.CONTENT_TYPE: kind, h.CLAIM: name}
 
     async def forget(self, delivery: Delivery) -> None:
         """Harmless where it is gone already."""
-        await self._run(lambda: self._file(delivery.headers[h.CLAIM]).unlink(missing_ok=True))
+        await self._run(self._file(delivery.headers[h.CLAIM], delivery.source).unlink, missing_ok=True)
 
-    def _file(self, reference: str) -> Path:
-        """Inside the folder, whatever the reference says: it may come from another service."""
-        return self._folder / (re.sub(r"[^A-Za-z0-9_-]", "_", reference) or "_")
+    def _pointer(self, delivery: Delivery) -> tuple[str, str]:
+        try:
+            pointer = json.loads(delivery.body)
+            name, kind = pointer["file"], pointer["content_type"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DecodeError(f"{delivery.source}: the claim-check pointer is damaged: {said(error)}") from error
+        if not isinstance(name, str) or not isinstance(kind, str):
+            raise DecodeError(f"{delivery.source}: the claim-check pointer is damaged: its members must be text")
+        self._file(name, delivery.source)
+        return name, kind
+
+    def _file(self, name: str, source: Source) -> Path:
+        """Where `put` may have written it: a pointer can come from anybody, and lead anywhere. Raises DecodeError."""
+        if _NAME.fullmatch(name) is None:
+            raise DecodeError(f"{source}: the claim-check pointer {name!a:.100} is no name that the store gives")
+        return self._folder / name
+
+    def _read(self, name: str) -> bytes:
+        """A missing folder is a disk that is not mounted, and may come back."""
+        path = self._folder / name
+        if path.is_symlink():
+            raise FileNotFoundError(name)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            if self._folder.is_dir():
+                raise
+            raise NotADirectoryError(f"{self._folder} is not there") from None
 
     def _write(self, name: str, body: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        whole = self._file(name)
+        whole = self._folder / name
         part = whole.with_suffix(".part")
         part.write_bytes(body)
         part.rename(whole)  # whole or not at all
 
-    async def _run(self, function: Callable[..., T], *arguments: Any) -> T:
+    async def _run(self, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
         try:
-            return await asyncio.to_thread(function, *arguments)
+            return await asyncio.to_thread(function, *arguments, **named)
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise Unavailable(f"the body store {self._folder} can't be used: {error}") from error

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import pydantic_core
+
+_NOT_PLAIN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 def is_plain(body: bytes) -> bool:
@@ -13,7 +16,7 @@ def is_plain(body: bytes) -> bool:
         text = body.decode()
     except UnicodeDecodeError:
         return False
-    return bool(text) and all(c >= " " or c in "\t\n\r" for c in text) and "\ufffe" not in text and "\uffff" not in text
+    return bool(text) and _NOT_PLAIN.search(text) is None
 
 
 def are_text(values: Iterable[object]) -> bool:

@@ -11,9 +11,11 @@ from msgbus import headers as h
 from msgbus.codecs import Codec, Coder
 from msgbus.envelope.opening import open_delivery
 from msgbus.envelope.structured import STRUCTURED
-from msgbus.errors import DecodeError
+from msgbus.errors import DecodeError, said
 from msgbus.message import Delivery
 from msgbus.topic import type_name, union_members
+
+_SHOWN = 20  # errors of one body: there may be as many as it has bytes
 
 Decode = Callable[[Delivery], Any]
 
@@ -58,9 +60,8 @@ def _single(what: str, coder: Coder) -> Decode:
 def _explain(what: str, expected: str, kind: str, error: Exception) -> str:
     got = f" (content-type {kind!r})" if kind != expected else ""
     if isinstance(error, ValidationError):
-        fields = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}"
-            for e in error.errors(include_url=False, include_input=False, include_context=False)
-        )
-        return f"{what}: the body is no valid {expected}{got}: {fields}"
-    return f"{what}: the body is no valid {expected}{got}: {error}"
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        fields = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in found[:_SHOWN])
+        more = f"; and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
+        return f"{what}: the body is no valid {expected}{got}: {fields}{more}"
+    return f"{what}: the body is no valid {expected}{got}: {said(error)}"

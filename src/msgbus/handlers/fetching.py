@@ -15,10 +15,7 @@ def fetching(store: BodyStore, handle: Handle) -> Handle:
     """Fetch the body first, where the delivery is a pointer."""
 
     async def fetch_and_handle(delivery: Delivery) -> None:
-        if store.holds(delivery):
-            await store.fetch(delivery)
-        else:
-            _without_claim(delivery)
+        await fetch(store, delivery)
         await handle(delivery)
 
     return fetch_and_handle
@@ -28,14 +25,8 @@ def fetching_batch(store: BodyStore, handle: HandleBatch) -> HandleBatch:
     """The same for a batch, all bodies at once; an entry whose body can't be fetched fails alone."""
 
     async def fetch_and_handle(batch: Sequence[Delivery]) -> Sequence[Exception | None]:
-        for delivery in batch:
-            _without_claim(delivery)
-        pointers = [(place, delivery) for place, delivery in enumerate(batch) if store.holds(delivery)]
-        fetched = await asyncio.gather(*(store.fetch(delivery) for _, delivery in pointers), return_exceptions=True)
-        results: list[Exception | None] = [None] * len(batch)
-        for (place, _), outcome in zip(pointers, fetched, strict=True):
-            if isinstance(outcome, Exception):
-                results[place] = outcome
+        fetched = await asyncio.gather(*(fetch(store, delivery) for delivery in batch), return_exceptions=True)
+        results = [outcome if isinstance(outcome, Exception) else None for outcome in fetched]
         good = [place for place, error in enumerate(results) if error is None]
         if good:
             outcomes = await handle([batch[place] for place in good])
@@ -46,7 +37,23 @@ def fetching_batch(store: BodyStore, handle: HandleBatch) -> HandleBatch:
     return fetch_and_handle
 
 
-def _without_claim(delivery: Delivery) -> None:
-    """A reference that a producer wrote must not decide what is deleted."""
-    if h.CLAIM in delivery.headers:
+async def fetch(store: BodyStore, delivery: Delivery) -> None:
+    """Have the body there, where the delivery is a pointer that was not followed yet.
+
+    A reference that a producer wrote must not decide what is deleted: only one that was fetched here stays, and it
+    stays when the delivery is tried again in hand.
+    """
+    claim = delivery.headers.get(h.CLAIM)
+    if claim.__class__ is _Fetched:
+        return
+    if claim is not None:
         delivery.headers = {name: value for name, value in delivery.headers.items() if name != h.CLAIM}
+    if store.holds(delivery):
+        await store.fetch(delivery)
+        delivery.headers = {**delivery.headers, h.CLAIM: _Fetched(delivery.headers[h.CLAIM])}
+
+
+class _Fetched(str):
+    """A reference that the store gave here: what comes over the wire is never of this class."""
+
+    __slots__ = ()

@@ -106,8 +106,18 @@ def _choosing(
 def _chooser(registration: Registration) -> Callable[[Any], bool]:
     """Whether a payload has the values that `select.fields` lets through."""
     type_ = cast(Topic[Any], registration.target).type
-    wanted = [(field_getter(type_, name), values) for name, values in (registration.select.fields or {}).items()]
-    return lambda payload: all(get(payload) in values for get, values in wanted)
+    fields = registration.select.fields or {}
+    wanted = [(field_getter(type_, name), _is_among(tuple(values))) for name, values in fields.items()]
+    return lambda payload: all(is_among(get(payload)) for get, is_among in wanted)
+
+
+def _is_among(values: tuple[object, ...]) -> Callable[[object], bool]:
+    """As JSON has it: true is neither 1 nor 1.0, though Python's True is both."""
+    if not any(value in (0, 1) for value in values):
+        return values.__contains__
+    flags = [value for value in values if isinstance(value, bool)]
+    others = [value for value in values if not isinstance(value, bool)]
+    return lambda value: value in (flags if isinstance(value, bool) else others)
 
 
 def _parts(registration: Registration, provider: Provider) -> tuple[Callable[[Any], Awaitable[Any]], Decode]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
+from msgbus.brokers.hiding import parts_of, shown
 from msgbus.errors import ConfigError
 
 Parser = Callable[[str, str], Any]
@@ -16,11 +17,10 @@ FLAGS = {"1": True, "true": True, "on": True, "0": False, "false": False, "off":
 
 def options_of(url: str) -> dict[str, str]:
     """All options of a URL, `region` among them. Raises ConfigError for a path, or keys, which have no place there."""
-    parts = urlsplit(url)
+    parts = parts_of(url)
     if parts.path.strip("/") or "@" in parts.netloc:
-        plain = url.rpartition("@")[2].partition("?")[0]  # without what may be a secret
         raise ConfigError(
-            f"{plain}: expected {parts.scheme}://[REGION][?option=value...]; keys come from the AWS chain"
+            f"{shown(url)}: expected {parts.scheme}://[REGION][?option=value...]; keys come from the AWS chain"
         )
     region = {"region": parts.netloc} if parts.netloc else {}
     return {**region, **dict(parse_qsl(parts.query, keep_blank_values=True))}

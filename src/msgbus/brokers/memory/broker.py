@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from msgbus.broker import Capabilities, Status
+from msgbus.brokers.hiding import parts_of, shown
 from msgbus.brokers.memory.admin import MemoryAdmin
 from msgbus.brokers.memory.hub import Hub, HubOptions
 from msgbus.brokers.memory.queue import MemoryQueue
@@ -25,7 +26,7 @@ class MemoryBroker:
     """`memory://[NAME][?option=value...]`; the options are those of HubOptions."""
 
     def __init__(self, url: str = "memory://", *, clock: Clock, hub: Hub | None = None) -> None:
-        self.hub = hub or Hub.named(urlsplit(url).netloc, _options(url), clock)
+        self.hub = hub or Hub.named(parts_of(url).netloc, _options(url), clock)
         self._leases: dict[Address, float] = {}
         self.admin = MemoryAdmin(self.hub, self._leases)
         self._connected = False
@@ -209,12 +210,12 @@ class MemoryReceiver:
 
 def _options(url: str) -> HubOptions:
     defaults = asdict(HubOptions())
-    for name, text in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+    for name, text in parse_qsl(parts_of(url).query, keep_blank_values=True):
         if name not in defaults:
-            raise ConfigError(f"{url}: no option {name!r}; there are {', '.join(defaults)}")
+            raise ConfigError(f"{shown(url)}: no option {name!r}; there are {', '.join(defaults)}")
         kind = type(defaults[name])
         try:
             defaults[name] = kind(text)
         except ValueError as error:
-            raise ConfigError(f"{url}: {name}={text!r} is no {kind.__name__}") from error
+            raise ConfigError(f"{shown(url)}: {name}={text!r} is no {kind.__name__}") from error
     return HubOptions(**defaults)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import weakref
 from collections import deque
@@ -12,7 +13,7 @@ from msgbus import headers as h
 from msgbus.brokers.memory.queue import MemoryQueue
 from msgbus.brokers.memory.stored import Stored
 from msgbus.clock import Alarms, Clock
-from msgbus.errors import BusError, Refused, Throttled
+from msgbus.errors import BusError, ConfigError, Refused, Throttled
 from msgbus.message import Address, Outgoing, Receipt, Source
 
 _FULL_WAIT = 1.0  # seconds that a send waits for room before it answers Throttled
@@ -59,12 +60,21 @@ class Hub:
 
     @classmethod
     def named(cls, name: str, options: HubOptions, clock: Clock) -> Hub:
-        """The hub that everybody in this process who says `name` shares; a private one for ""."""
+        """The hub that everybody on this event loop who says `name` shares; a private one for "".
+
+        One that is left over from a loop that is closed is forgotten: nothing in it would ever ring again. Raises
+        ConfigError where another loop still uses it.
+        """
         if not name:
             return cls(options, clock)
         hub = _named.get(name)
-        if hub is None:
+        if hub is None or hub.alarms.loop.is_closed():
             hub = _named[name] = cls(options, clock)
+        if hub.alarms.loop is not asyncio.get_running_loop():
+            raise ConfigError(
+                f"memory://{name} is in use on another event loop of this process: the embedded broker lives on one;"
+                " give each loop a name of its own, or use a broker that is reached over the network"
+            )
         return hub
 
     # -- topology

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from msgbus.brokers.hiding import parts_of
 from msgbus.brokers.urls import Hosts, account_of, hosts_of, options_of, tls_context
 from msgbus.errors import ConfigError
 
@@ -44,7 +45,7 @@ class Target(Generic[OptionsT]):
     scheme: str
     hosts: Hosts
     user: str
-    password: str
+    password: str = field(repr=False)
     vhost: str
     tls: bool
     options: OptionsT
@@ -72,7 +73,7 @@ def target_of(
     `ports`: scheme -> port, and whether it means TLS. `account`: user and password where the URL has none. `options`:
     the defaults. `least`: the smallest values of options that are not in Options. Raises ConfigError.
     """
-    parts = urlsplit(url)
+    parts = parts_of(url)
     options = options_of(url, options, {**_LEAST, **least})
     if options.key and not options.cert:
         raise ConfigError(f"{parts.scheme}: key= needs cert=")

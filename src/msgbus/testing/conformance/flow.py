@@ -1,7 +1,5 @@
 """What the tests of a whole service share: what they publish, who counts it, and how it is handled."""
 
-# ruff: noqa: S101
-
 from __future__ import annotations
 
 import asyncio

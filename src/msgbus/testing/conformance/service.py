@@ -8,22 +8,18 @@ import asyncio
 import itertools
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
 
 import pytest
 
 from msgbus import headers as h
-from msgbus.bus import Bus
 from msgbus.errors import RemoteError, Timeout
-from msgbus.message import Message, Source
+from msgbus.message import Message
 from msgbus.options import Lease, Limits, Retry
 from msgbus.testing.conformance.base import Base
 from msgbus.testing.conformance.claims import about, not_claimed
 from msgbus.testing.conformance.flow import Item, Publish, Tally, call_of, subscribe
 from msgbus.testing.conformance.lab import Lab
-from msgbus.topic import Queue, Rpc, Topic
+from msgbus.topic import Queue, Topic
 
 
 async def _one_by_one(publish: Publish, count: int) -> None:

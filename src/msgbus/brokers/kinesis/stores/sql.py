@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from msgbus.broker import Mode
+from msgbus.brokers.hiding import scrub, shown
 from msgbus.brokers.kinesis.rows import Row
 from msgbus.errors import BusError, Refused, Unavailable
 
@@ -37,7 +38,7 @@ def open_engine(url: str) -> AsyncEngine:
     try:
         return create_async_engine(url, pool_pre_ping=True)
     except (SQLAlchemyError, ModuleNotFoundError) as error:
-        raise Refused(f"leases={url.partition('@')[2] or url}: {error}") from error
+        raise Refused(f"leases={shown(url)}: {scrub(str(error))}") from error
 
 
 class SqlStore:
