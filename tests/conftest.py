@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 from tests import scripted as _scripted
+from tests.dealing import dealt
 from tests.scripted import HandClock, ScriptedBroker
 from tests.slowness import slowness
 
@@ -25,14 +26,24 @@ settings.load_profile(os.environ.get("MSGBUS_TEST_EXAMPLES", "msgbus"))
 OpenScripted = Callable[..., ScriptedBroker]
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A time limit is there to end what hangs: on a slow machine it comes later. A killed server is a fault."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """A time limit is there to end what hangs: on a slow machine it comes later. A killed server is a fault.
+
+    When the others have chosen and shuffled, fault runs go first: they are the longest, and mostly wait.
+    """
     for item in items:
         if "restart_of_the_server" in item.name:
             item.add_marker(pytest.mark.faults)
-        marker = item.get_closest_marker("timeout")
-        seconds = marker.args[0] if marker is not None else float(config.getini("timeout"))
-        item.add_marker(pytest.mark.timeout(seconds * slowness()), append=False)
+        item.add_marker(pytest.mark.timeout(_limit(config, item) * slowness()), append=False)
+    yield
+    workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = dealt(items, workers, lambda item: item.get_closest_marker("faults") is not None)
+
+
+def _limit(config: pytest.Config, item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0] if marker is not None else config.getini("timeout"))
 
 
 @pytest.fixture(autouse=True)
@@ -50,13 +61,13 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenScripted]:
+def scripted() -> Iterator[OpenScripted]:
     """`scripted(capabilities, name="one")`: a broker that `Bus("scripted://one")` connects to."""
-    monkeypatch.setitem(brokers.BUILT_IN, "scripted", ("tests.scripted", "open_scripted", ""))
 
     def make(capabilities: Capabilities = _scripted.PLAIN, name: str = "one") -> ScriptedBroker:
         broker = _scripted.BROKERS[name] = ScriptedBroker(capabilities)
         return broker
 
-    yield make
+    with brokers.registered({"scripted": _scripted.open_scripted}):
+        yield make
     _scripted.BROKERS.clear()

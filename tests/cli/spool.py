@@ -12,9 +12,9 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from msgbus import brokers
 from msgbus import headers as h
 from msgbus.broker import Admin, Backlog, Binding, Capabilities, Difference, Mode, Part, QueueSpec, Status
-from msgbus.brokers import BUILT_IN
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Refused
 from msgbus.message import Act, Address, Delivery, Outgoing, Receipt, Settlement, Source, Start
@@ -23,12 +23,9 @@ _numbers = count()
 _POLL = 0.01
 
 
-SCHEME = ("tests.cli.spool", "SpoolBroker", "")
-
-
 def register() -> None:
     """Make the scheme known to this process."""
-    BUILT_IN["spool"] = SCHEME
+    brokers.register("spool", SpoolBroker)
 
 
 class SpoolBroker:

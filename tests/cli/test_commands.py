@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -40,11 +40,11 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of a shared broker, which MSGBUS_URL names."""
-    monkeypatch.setitem(brokers.BUILT_IN, "spool", spool.SCHEME)
     monkeypatch.setenv("MSGBUS_URL", f"spool://user:secret@/{tmp_path}/spool?token=secret")
-    return tmp_path / "spool"
+    with brokers.registered({"spool": spool.SpoolBroker}):
+        yield tmp_path / "spool"
 
 
 def bury(root: Path, *names: str, body: bytes = b'{"name":"x","do":"nothing"}') -> None:

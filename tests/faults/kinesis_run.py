@@ -129,6 +129,10 @@ class Books:
                 latest[write.shard] = write.checkpoint
         return found
 
+    def ended(self) -> set[str]:
+        """The shards that somebody finished."""
+        return {write.shard for write in self.writes if write.is_end}
+
     def owners(self) -> dict[str, list[str]]:
         """The owners of each shard, in their order."""
         found: defaultdict[str, list[str]] = defaultdict(list)
@@ -295,7 +299,7 @@ class Run:
     def shares(self) -> dict[str, int]:
         """How many shards each owner has that owns any now, by the last write of each."""
         owner = {write.shard: write.owner for write in self.books.writes if not write.is_end}
-        ended = {write.shard for write in self.books.writes if write.is_end}
+        ended = self.books.ended()
         counts: defaultdict[str, int] = defaultdict(int)
         for shard, name in owner.items():
             if shard not in ended and name:

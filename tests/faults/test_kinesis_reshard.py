@@ -44,6 +44,10 @@ async def _merge(client: AwsClient, stream: str) -> None:
     await _opened(client, stream)
 
 
+async def _all_ended(run: Run, parents: set[str]) -> bool:
+    return parents <= run.books.ended()
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("aggregate", ["off", "on"])
 async def test_split_and_merge_under_load(kinesis_local: Handle, ministack: Handle, aggregate: str) -> None:
@@ -53,19 +57,22 @@ async def test_split_and_merge_under_load(kinesis_local: Handle, ministack: Hand
     run = Run(kinesis_local.url, ministack.url, work, shards=2, options=f"&aggregate={aggregate}")
     async with run, AwsClient(settings) as client:
         await run.start(2)
-        publishing = asyncio.create_task(run.publish(items, part=50))
         changes: list[Any] = [_split, _merge, _split]
-        for place, change in enumerate(changes, 1):
-            await run.handled(COUNT * place // 5)
+        fifth = COUNT // 5
+        for place, change in enumerate(changes):  # shards of every generation get records, before and while they change
+            publishing = asyncio.create_task(run.publish(items[place * fifth : (place + 1) * fifth], part=25))
+            await run.handled(place * fifth + 1)
             await change(client, work.topic)
-        await publishing
+            await publishing
+        await run.publish(items[3 * fifth :], part=50)
         await run.handled(COUNT)
+        shards = await list_shards(client, work.topic)
+        parents = {parent for shard in shards for parent in shard.parents}
+        await eventually(lambda: _all_ended(run, parents))  # the end of a shard is read after its last record
         await eventually(run.drained)
         await run.stop()
         assert run.books.went_back() == []
         assert run.done == set(range(COUNT))
         assert run.disorder(items) == []
-        shards = {shard.id: shard for shard in await list_shards(client, work.topic)}
-        ended = {write.shard for write in run.books.writes if write.is_end}
-        assert ended == {parent for shard in shards.values() for parent in shard.parents}
+        assert run.books.ended() == parents
         assert run.unexplained() == []

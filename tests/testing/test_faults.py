@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -88,8 +88,9 @@ def open_faulty(url: str, *, clock: Clock) -> FaultyBroker:
 
 
 @pytest.fixture(autouse=True)
-def _scheme(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(brokers.BUILT_IN, "faulty", (__name__, "open_faulty", ""))
+def _scheme() -> Iterator[None]:
+    with brokers.registered({"faulty": open_faulty}):
+        yield
 
 
 class Service:
