@@ -29,7 +29,7 @@ from msgbus.brokers import register
 from msgbus.brokers.urls import options_of
 from msgbus.clock import Clock
 from msgbus.config import Settings
-from msgbus.errors import BusError, Disconnected, LeaseLost, ReceiverClosed, Refused, Throttled
+from msgbus.errors import BusError, DecodeError, Disconnected, LeaseLost, ReceiverClosed, Refused, Throttled
 from msgbus.message import Act, Address, Delivery, Outgoing, Receipt, Settlement, Source, Start
 
 Entry = TypeVar("Entry")
@@ -205,6 +205,19 @@ class SqliteBroker:
             receiver.close()
 
 
+def headers_of(row: sqlite3.Row) -> tuple[dict[str, str], DecodeError | None]:
+    """What another program wrote there may be anything: then as text, and what is wrong with it."""
+    try:
+        headers = json.loads(row["headers"])
+        if isinstance(headers, dict) and all(isinstance(value, str) for value in headers.values()):
+            return headers, None
+        reason = "no object of texts"
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = f"no JSON ({type(error).__name__})"
+    text = str(row["headers"])
+    return {"unreadable": text}, DecodeError(f"the column headers holds {reason}: {text!a:.200}")
+
+
 class SqliteReceiver:
     """A competing consumer of one place."""
 
@@ -255,7 +268,7 @@ class SqliteReceiver:
             spent = [row for row in rows if self._most is not None and row["deliveries"] >= self._most]
             for row in spent:
                 reason = f"delivered {row['deliveries']} times without being settled"
-                self._bury(row["id"], json.loads(row["headers"]) | {h.DEAD_REASON: reason})
+                self._bury(row["id"], headers_of(row)[0] | {h.DEAD_REASON: reason})
             fresh = [row for row in rows if row not in spent]
             for row in fresh:
                 counts = {name: row[name] + 1 for name in ("lease", "deliveries", "attempt")}  # a crash is an attempt
@@ -263,8 +276,11 @@ class SqliteReceiver:
         return [self._delivery(row) for row in fresh]
 
     def _delivery(self, row: sqlite3.Row) -> Delivery:
-        attempt, deliveries, headers = row["attempt"], row["deliveries"] + 1, json.loads(row["headers"])
-        return Delivery(row["body"], self._source, headers, row, attempt, deliveries, row["lane"], row["sent"], row)
+        """What can't be read is handed in too, with its fault: the core buries it, and its neighbours are handled."""
+        attempt, deliveries, lane, sent = row["attempt"], row["deliveries"] + 1, row["lane"], row["sent"]
+        headers, fault = headers_of(row)
+        body = row["body"] if isinstance(row["body"], bytes) else str(row["body"]).encode()
+        return Delivery(body, self._source, headers, row, attempt, deliveries, lane, sent, row, fault=fault)
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:
         return self._database.each(self._settle, batch)
@@ -274,7 +290,7 @@ class SqliteReceiver:
         if not self._is_ours(delivery):
             return LeaseLost(f"{self._source}: the lease ran out")
         # From the raw headers: the core opens a delivery in place, and what comes again must be opened again.
-        headers = json.loads(delivery.token["headers"]) | dict(settlement.headers or {})
+        headers = headers_of(delivery.token)[0] | dict(settlement.headers or {})
         update = partial(self._database.update, row, holder=None)
         if act is Act.ACK:
             self._database.run("DELETE FROM messages WHERE id = :id", id=row)

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgbus import headers as h
 from msgbus.clock import Clock, cancelled_within
+from msgbus.consuming.chatter import SafeTracebacks
 from msgbus.envelope.claim import BodyStore
 from msgbus.envelope.opening import Open, opener
 from msgbus.errors import BusError, DecodeError, Disconnected, Refused, Reject, RemoteError, said, shown
@@ -21,6 +22,7 @@ from msgbus.publishing.link import Link
 from msgbus.publishing.outlet import Outlet
 
 log = logging.getLogger("msgbus.reply")
+log.addFilter(SafeTracebacks())
 
 _PREFETCH = 1000
 _STEADY = 5.0  # seconds after which an inbox has proven that it works

@@ -16,9 +16,10 @@ from typer.testing import CliRunner, Result
 import msgbus.cli
 from msgbus import Disconnected, brokers
 from msgbus.broker import Capabilities
+from msgbus.brokers.hiding import scrub
 from msgbus.cli.app import app
 from msgbus.cli.capabilities import ROWS, Row, cell, markdown_table
-from msgbus.cli.output import location, scrub
+from msgbus.cli.output import location
 from msgbus.dead import DeadLetters
 
 Invoke = Callable[..., Result]

@@ -1,19 +1,34 @@
 """The embedded broker in the shared suite."""
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import ClassVar
 
 import pytest
 from tests.slowness import slowness
 
+from msgbus import headers as h
 from msgbus.brokers.memory import MemoryBroker
 from msgbus.clock import Clock
-from msgbus.message import Outgoing
+from msgbus.message import Outgoing, Receipt, Source
 from msgbus.testing.conformance import BrokerSuite, Harness
 
 _names = itertools.count()
 _MAX_BYTES = 65536
+
+ODD: Sequence[tuple[bytes, dict[str, str]]] = (
+    (b"", {}),
+    (b"\xff\xfe\x00", {}),
+    (b"{}", {}),
+    (b"[" * 60_000, {h.CONTENT_TYPE: "application/json"}),
+    (b'{"key": "odd", "number": 1e999}', {h.CONTENT_TYPE: "application/json"}),
+    (b'{"key": "odd", "number": "\\ud800"}', {h.CONTENT_TYPE: "application/json"}),
+    (b'{"key": "odd"', {h.CONTENT_TYPE: "application/json; charset=utf-7"}),
+    (b"{}", {h.CONTENT_TYPE: "no/such\r\ntype"}),
+    (b"not base64", {h.ENCODING: "base64"}),
+    (b"{}", {"a" * 10_000: "b"}),
+)
+"""Bodies and headers that no Bus writes."""
 
 
 class CuttableBroker(MemoryBroker):
@@ -44,6 +59,12 @@ class MemoryHarness(Harness):
 
     def spoil(self, out: Outgoing) -> None:
         out.body = bytes(_MAX_BYTES + 1)
+
+    async def put_odd(self, source: Source) -> int:
+        results = await CuttableBroker.opened[0].send(
+            [Outgoing(source.address, str(number), *odd) for number, odd in enumerate(ODD)]
+        )
+        return sum(isinstance(result, Receipt) for result in results)
 
     async def places(self) -> Collection[str]:
         hub = CuttableBroker.opened[0].hub

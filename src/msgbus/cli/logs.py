@@ -51,7 +51,7 @@ class JsonLines(logging.Formatter):
         }
         extra = {name: _plain(value) for name, value in extra_of(record).items() if name not in line}
         if record.exc_info:
-            extra["exception"] = scrub(self.formatException(record.exc_info))
+            extra["exception"] = scrub(record.exc_text or self.formatException(record.exc_info))
         return visible_json(line | extra)
 
 
@@ -71,7 +71,7 @@ class Readable(logging.Formatter):
             line = f"\x1b[{colour}m{line}\x1b[0m"
         if self._colours and extra:
             extra = f"\x1b[2m{extra}\x1b[0m"
-        trace = visible(scrub(self.formatException(record.exc_info))) if record.exc_info else ""
+        trace = visible(scrub(record.exc_text or self.formatException(record.exc_info))) if record.exc_info else ""
         return line + extra + "".join(f"\n  {each}" for each in trace.split("\n") if each)
 
 

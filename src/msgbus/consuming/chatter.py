@@ -1,11 +1,14 @@
-"""Logs of one kind are limited: a thousand bad messages are no reason to lose sight of everything else."""
+"""What the log takes of strangers: so many lines of a kind, and so much of a traceback."""
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Callable, Hashable
 
 _BURST = 50
 _PERIOD = 60.0
+_TRACEBACK_CHARACTERS = 20_000
 
 
 class Chatter:
@@ -30,3 +33,24 @@ class Chatter:
         self._kinds[kind] = (now, 1)
         left_out = count - self._burst
         return f" ({left_out} more like it were not logged)" if left_out > 0 else ""
+
+
+class SafeTracebacks(logging.Filter):
+    """For loggers of users' errors: one with megabytes of text, or half a surrogate pair, costs the log nothing else.
+
+    The traceback is made here, cut in its middle, and what can't be encoded is written out.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Every record passes."""
+        if record.exc_info and record.exc_text is None and (error := record.exc_info[1]) is not None:
+            record.exc_text = _safe_traceback(error)
+        return True
+
+
+def _safe_traceback(error: BaseException) -> str:
+    text = "".join(traceback.format_exception(error)).rstrip("\n").encode(errors="backslashreplace").decode()
+    if len(text) <= _TRACEBACK_CHARACTERS:
+        return text
+    half = _TRACEBACK_CHARACTERS // 2
+    return f"{text[:half]}\n[{len(text) - 2 * half:,} characters left out]\n{text[-half:]}"

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from msgbus import backoff
 from msgbus import headers as h
-from msgbus.consuming.chatter import Chatter
+from msgbus.consuming.chatter import Chatter, SafeTracebacks
 from msgbus.consuming.flow import BreakerState
 from msgbus.errors import (
     PASSING,
@@ -37,6 +37,7 @@ from msgbus.handlers.subscription import Subscription
 from msgbus.message import Act, Delivery, Settlement
 
 log = logging.getLogger("msgbus.handler")
+log.addFilter(SafeTracebacks())
 
 _PROVEN_BAD = (DecodeError, Reject)
 _MESSAGE_CHARACTERS = 500  # of an error's text in a header: failure headers must fit where the message did

@@ -16,7 +16,7 @@ from msgbus.handlers.context import CURRENT
 from msgbus.headers import CORRELATION, ID, KEY, TIME
 from msgbus.message import Address, Delivery, Outgoing, Receipt, Source
 from msgbus.options import SendOptions
-from msgbus.publishing.checks import LONGEST_EXPIRY, checked_id, own_headers
+from msgbus.publishing.checks import LONGEST_EXPIRY, checked_id, own_headers, vetting
 from msgbus.publishing.chunks import wire_size
 from msgbus.publishing.ids import Stamps
 from msgbus.publishing.link import Link
@@ -74,7 +74,8 @@ class Outlet:
     def through(self, middlewares: Sequence[PublishMiddleware]) -> Outlet:
         """Put middlewares before the wire, the first one outermost."""
         self._shared = bool(middlewares)
-        self.send = around(middlewares, self.send)
+        if middlewares:
+            self.send = around(middlewares, vetting(self.send))
         return self
 
     def prepare(

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from examples.sqlite_broker import MESSAGE_BYTES, Database, SqliteBroker
+from examples.sqlite_broker import INSERT, MESSAGE_BYTES, Database, SqliteBroker, name_of
 from tests.conformance.example.hurried import LoopClock
 
 from msgbus.clock import Clock
-from msgbus.message import Outgoing
+from msgbus.message import Outgoing, Source
 from msgbus.testing.conformance import Harness
+
+ODD: Sequence[tuple[object, object]] = (
+    (b"", "{}"),
+    (b"\xff\xfe", "{}"),
+    (None, "{}"),
+    ("text", '{"content-type": "application/json"}'),
+    (b"{}", None),
+    (b"{}", "no JSON"),
+    (b"{}", "[1, 2]"),
+    (b"{}", '{"a": {"b": 1}}'),
+    (b"{}", "[" * 100_000),
+    (b"{}", b"\xff"),
+)
+"""Bodies and headers as another program might leave them there."""
 
 
 class ExampleBroker(SqliteBroker):
@@ -49,6 +63,15 @@ class ExampleHarness(Harness):
 
     def spoil(self, out: Outgoing) -> None:
         out.body = bytes(MESSAGE_BYTES + 1)
+
+    async def put_odd(self, source: Source) -> int:
+        database = Database(self.url)
+        database.open()
+        for body, headers in ODD:
+            sql = f"{INSERT} WHERE name = :place"
+            database.run(sql, place=name_of(source.address), body=body, headers=headers, key=None, now=0.0, delay=0.0)
+        database.close()
+        return len(ODD)
 
     async def places(self) -> Collection[str]:
         database = Database(self.url)

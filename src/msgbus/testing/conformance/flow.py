@@ -23,6 +23,13 @@ class Item:
     number: int
 
 
+async def until(predicate: Callable[[], bool], lab: Lab) -> None:
+    """Wait for something that is counted."""
+    async with asyncio.timeout(2 * lab.harness.patience):
+        while not predicate():  # noqa: ASYNC110 - counts have no event
+            await asyncio.sleep(lab.harness.quiet / 10)
+
+
 class Publish(Protocol):
     """Publishes items in one call."""
 
@@ -43,11 +50,15 @@ class Tally:
             self.seen.append(item)
             self._changed.notify_all()
 
-    async def until(self, count: int) -> list[Item]:
-        """Wait until `count` different items were seen."""
+    async def until(self, count: int, of: str = "") -> list[Item]:
+        """Wait until `count` different items were seen; `of`: only those with that key count."""
         async with asyncio.timeout(self._patience), self._changed:
-            await self._changed.wait_for(lambda: len(set(self.seen)) >= count)
+            await self._changed.wait_for(lambda: len(set(self.those(of))) >= count)
         return self.seen
+
+    def those(self, key: str) -> list[Item]:
+        """What was seen with that key; "": all."""
+        return [item for item in self.seen if key in ("", item.key)]
 
 
 def subscribe(

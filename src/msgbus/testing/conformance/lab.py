@@ -20,6 +20,7 @@ from msgbus.errors import Disconnected, Throttled, Unavailable
 from msgbus.handlers.topology import parts_of
 from msgbus.message import Act, Address, Delivery, Outgoing, Receipt, Settlement, Source
 from msgbus.publishing.link import Link
+from msgbus.publishing.middleware import PublishMiddleware
 from msgbus.testing.conformance.harness import Harness
 
 INBOX = Source("reply", "inbox")
@@ -267,7 +268,7 @@ class Lab:
                 else:
                     return
 
-    def bus(self, *, concurrency: int = 8) -> Bus:
+    def bus(self, *, concurrency: int = 8, publish_middlewares: Sequence[PublishMiddleware] = ()) -> Bus:
         """A new Bus on the harness's broker, its names apart from those of other tests."""
         settings = Settings(
             url=self.harness.url,
@@ -279,7 +280,7 @@ class Lab:
             connect_timeout=self.harness.patience,
             grace=self.harness.patience,
         )
-        return Bus(settings=settings, clock=self.harness.clock)
+        return Bus(settings=settings, clock=self.harness.clock, publish_middlewares=publish_middlewares)
 
 
 def bodies(deliveries: Sequence[Delivery]) -> list[bytes]:

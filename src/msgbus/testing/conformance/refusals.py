@@ -10,8 +10,8 @@ from msgbus.message import Start
 from msgbus.options import Select
 from msgbus.testing.conformance.base import Base
 from msgbus.testing.conformance.claims import about
+from msgbus.testing.conformance.flow import Item
 from msgbus.testing.conformance.lab import Lab
-from msgbus.testing.conformance.service import Item
 from msgbus.topic import Queue, Rpc, Topic
 
 
