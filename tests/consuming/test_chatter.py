@@ -20,10 +20,12 @@ def test_lines_of_a_kind_are_limited_and_the_next_one_says_how_many_were_left_ou
 
 def _logged(error: BaseException) -> str:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    logger = logging.Logger("test")
-    logger.addFilter(SafeTracebacks())
-    logger.addHandler(logging.StreamHandler(stream))
+    logger = logging.getLogger("test of tracebacks")
+    logger.addFilter(safe := SafeTracebacks())
+    logger.addHandler(handler := logging.StreamHandler(stream))
     logger.error("it failed", exc_info=error)
+    logger.removeFilter(safe)
+    logger.removeHandler(handler)
     stream.seek(0)
     return stream.read()
 

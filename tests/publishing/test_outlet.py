@@ -402,7 +402,8 @@ async def test_what_a_publish_middleware_sets_goes_out_where_the_envelope_is_fit
         for out in batch:
             for number, field in enumerate(fields(out)):
                 if field.name not in ("address", "body", "headers"):
-                    setattr(out, field.name, f"{field.name} {number}")
+                    number_or_text = number if field.name in ("delay", "expires_at") else f"{field.name} {number}"
+                    setattr(out, field.name, number_or_text)
         given.extend(batch)
         return await send(batch)
 
