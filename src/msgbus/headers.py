@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 ID = "ce-id"
 TYPE = "ce-type"
@@ -15,7 +16,7 @@ SOURCE = "ce-source"
 TIME = "ce-time"
 SPEC = "ce-specversion"
 KEY = "ce-partitionkey"  # CloudEvents partitioning extension
-EXPIRES = "ce-expirytime"  # CloudEvents expiry extension, here as Unix seconds
+EXPIRES = "ce-expirytime"  # CloudEvents expiry extension, RFC 3339
 CONTENT_TYPE = "content-type"
 CORRELATION = "correlation_id"
 CAUSATION = "causation_id"
@@ -56,9 +57,26 @@ def number_of(headers: Mapping[str, str], name: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def time_of(headers: Mapping[str, str], name: str) -> float | None:
+    """A header that holds a time, as Unix seconds: RFC 3339, or seconds already; None where it is anything else."""
+    text = headers.get(name, "")
+    if text[4:5] != "-":
+        return number_of(headers, name)
+    try:
+        moment = datetime.fromisoformat(text.upper())
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def rfc3339(seconds: float) -> str:
+    """A Unix time of the years 1 to 9999, such as 2026-11-24T09:30:00.125Z."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def has_expired(headers: Mapping[str, str], now: float) -> bool:
-    """Whether its sender wants it no more at Unix time `now`; never of a dead letter. What is no number is no time."""
-    expires = number_of(headers, EXPIRES)
+    """Whether its sender wants it no more at Unix time `now`; never of a dead letter. What is no time never comes."""
+    expires = time_of(headers, EXPIRES)
     return expires is not None and expires <= now and DEAD_REASON not in headers
 
 

@@ -94,8 +94,35 @@ def test_a_dead_letter_never_expires() -> None:
     assert h.has_expired({h.EXPIRES: "5"}, 5.0)
     assert not h.has_expired({h.EXPIRES: "5"}, 4.9)
     assert not h.has_expired({h.EXPIRES: "5", h.DEAD_REASON: ""}, 6.0)
-    assert not h.has_expired({h.EXPIRES: "2026-01-01T00:00:00Z"}, 6.0)
     assert not h.has_expired({}, 6.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("1970-01-01T00:00:06Z", 6.0),
+        ("1970-01-01t01:00:06.5+01:00", 6.5),
+        ("1970-01-01T00:00:06.123456789Z", 6.123456),
+        ("1969-12-31T23:59:50Z", -10.0),
+        ("1970-01-01T00:00:06", 6.0),
+        ("6", 6.0),
+        ("6.5", 6.5),
+        ("1970-01-01T00:00:61Z", None),
+        ("0000-01-01T00:00:00Z", None),
+        ("0001-01-01T00:00:00+23:59", -62135683140.0),
+        ("soon", None),
+        ("2020-", None),
+        ("nan", None),
+        ("", None),
+    ],
+)
+def test_a_time_is_read_in_the_form_of_cloudevents_and_in_seconds(text: str, time: float | None) -> None:
+    assert h.time_of({h.EXPIRES: text}, h.EXPIRES) == time
+
+
+def test_a_time_is_written_in_the_form_of_cloudevents() -> None:
+    assert h.rfc3339(1.5) == "1970-01-01T00:00:01.500Z"
+    assert h.rfc3339(253402300799.0) == "9999-12-31T23:59:59.000Z"
 
 
 async def test_one_that_expired_in_a_batch_that_is_bisected_is_counted_once(

@@ -73,7 +73,7 @@ async def test_the_rarer_options(clock: HandClock, scripted: OpenScripted) -> No
     assert receipt.id == out.id == out.headers[h.ID] == out.headers[h.CORRELATION] == "mine"
     assert (out.key, out.delay, out.dedup_id, out.native) == ("k", 5.0, "once", "n")
     assert out.expires_at == clock.time() + 30.0
-    assert float(out.headers[h.EXPIRES]) == out.expires_at
+    assert h.time_of(out.headers, h.EXPIRES) == out.expires_at
 
 
 async def test_each_member_of_a_union_says_its_type(clock: HandClock, scripted: OpenScripted) -> None:

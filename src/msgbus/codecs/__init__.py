@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 OCTETS = "application/octet-stream"
-TEXT = "text/plain; charset=utf-8"
+TEXT = "text/plain"  # in UTF-8; with a charset behind it FastStream and kombu take it for binary
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,7 +193,7 @@ class Policy:
     def _expired(self, delivery: Delivery) -> None:
         """Said, since a clock that is far off makes every request look late."""
         self._stats.expired += 1
-        late = self._time() - (h.number_of(delivery.headers, h.EXPIRES) or 0.0)
+        late = self._time() - (h.time_of(delivery.headers, h.EXPIRES) or 0.0)
         if (more := self._chatter.admit("expired")) is not None:
             log.warning(
                 "%s: expired %.3g s ago by this machine's clock, dropped%s",

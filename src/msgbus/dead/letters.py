@@ -64,7 +64,7 @@ class DeadLetter:
     @property
     def expires_at(self) -> float | None:
         """Unix time after which nobody wants it."""
-        return _number(self.headers.get(h.EXPIRES))
+        return h.time_of(self.headers, h.EXPIRES)
 
     @property
     def origin(self) -> str:

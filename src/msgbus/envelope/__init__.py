@@ -4,5 +4,6 @@
 - `fitting`: fits headers and body to what the broker can carry
 - `structured`: both in one CloudEvents JSON object, where a broker has no headers; and back
 - `opening`: undoes what fitting did
+- `foreign`: undoes what others did: `compression`, and CloudEvents in forms that we don't write
 - `text`: what is text and what is JSON
 """

@@ -23,7 +23,7 @@ Open = Callable[[Delivery], None]
 def opener(capabilities: Capabilities) -> Open | None:
     """The function that opens one delivery in place, before its handler; None where headers and bodies are native.
 
-    Structured CloudEvents of foreign producers are opened on every broker, by their content type.
+    Structured CloudEvents of foreign producers are opened on every broker when they are decoded, see `foreign`.
     It raises DecodeError where the envelope is damaged.
     """
     if capabilities.headers is None and capabilities.binary:
@@ -38,7 +38,7 @@ def open_delivery(delivery: Delivery) -> None:
     """
     headers = delivery.headers
     if not headers:
-        _open_what_looks_structured(delivery)
+        _open_ours(delivery)
     else:
         if h.PACKED in headers:
             headers = delivery.headers = _unpack(headers)
@@ -49,8 +49,8 @@ def open_delivery(delivery: Delivery) -> None:
         delivery.headers = {name: value for name, value in delivery.headers.items() if name != h.ENCODING}
 
 
-def _open_what_looks_structured(delivery: Delivery) -> None:
-    """Where there are no headers at all, our envelope is known by its first bytes."""
+def _open_ours(delivery: Delivery) -> None:
+    """Where there are no headers at all, our envelope is known by its first bytes; others by `foreign`."""
     if delivery.body.startswith(b'{"specversion":"1.0"'):
         try:
             delivery.headers, delivery.body = unstructure({}, delivery.body)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pydantic_core
@@ -35,6 +35,7 @@ _REST = "msgbusheaders"  # extension attribute: the headers whose names CloudEve
 
 _SIZE = b',"msgbussize":'  # extension attribute: the bytes of the JSON data, which is the last member then
 _DATA = b',"data":'
+_REQUIRED = ("specversion", "id", "source", "type")
 _NO_HEADERS = ("data", "data_base64", "msgbussize")
 _BEGINNINGS = b"{", b"["  # of data that can't be taken for text
 
@@ -109,6 +110,35 @@ def unstructure_carefully(headers: Mapping[str, str], body: bytes) -> tuple[dict
         return _as_headers(headers, {name: value for name, (value, _) in members.items()}), data
     except (ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise DecodeError(f"not a structured CloudEvent: {error}") from error
+
+
+def event(body: bytes) -> tuple[dict[str, str], bytes] | None:
+    """Headers and data of a JSON object that has all that an event must have; None where it is none."""
+    try:
+        members = _members(body.decode())
+        if not all(isinstance(members[name][0], str) for name in _REQUIRED):
+            return None
+        return _as_headers({}, {name: value for name, (value, _) in members.items()}), _data(members)
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return None
+
+
+def elements(body: bytes) -> Iterator[bytes]:
+    """Those of a JSON array, as they were written. Raises DecodeError where it is none."""
+    decoder = json.JSONDecoder()
+    try:
+        text = body.decode()
+        at, closing = _expect(text, 0, "["), "]"
+        while text[at] != closing:
+            _, end = decoder.raw_decode(text, at)
+            yield text[at:end].encode()
+            at = _skip(text, end)
+            if text[at] != closing:
+                at = _expect(text, at, ",")
+        if text[at + 1 :].strip():
+            raise ValueError("text after the array")
+    except (ValueError, LookupError, RecursionError) as error:
+        raise DecodeError(f"not a batch of CloudEvents: {error}") from error
 
 
 def _as_headers(headers: Mapping[str, str], attributes: Mapping[str, Any]) -> dict[str, str]:

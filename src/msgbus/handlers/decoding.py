@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from msgbus import headers as h
 from msgbus.codecs import Codec, Coder
-from msgbus.envelope.opening import open_delivery
-from msgbus.envelope.structured import STRUCTURED
+from msgbus.envelope.compression import CONTENT_ENCODING
+from msgbus.envelope.foreign import BOM, open_foreign
 from msgbus.errors import DecodeError, said
 from msgbus.message import Delivery
 from msgbus.topic import type_name, union_members
@@ -39,20 +39,23 @@ def decoder(what: str, type_: Any, codec: Codec) -> Decode:
 
 def _single(what: str, coder: Coder) -> Decode:
     from_bytes, errors, max_bytes, expected = coder.decode, coder.errors, coder.max_bytes, coder.content_type
-    content_type = h.CONTENT_TYPE
+    content_type, encoding = h.CONTENT_TYPE, CONTENT_ENCODING
 
     def decode(delivery: Delivery) -> Any:
+        headers = delivery.headers
+        kind = headers.get(content_type)
+        if kind != expected or encoding in headers:
+            open_foreign(delivery, max_bytes)
         body = delivery.body
         if len(body) > max_bytes:
             raise DecodeError(f"{what}: the body has {len(body):,} bytes, the codec allows {max_bytes:,}")
-        kind = delivery.headers.get(content_type, expected)
-        if kind != expected and kind.startswith(STRUCTURED):  # of a foreign producer: ours is opened before
-            open_delivery(delivery)
-            body = delivery.body
         try:
             return from_bytes(body)
         except errors as error:
-            raise DecodeError(_explain(what, expected, kind, error)) from error
+            if body.startswith(BOM):
+                delivery.body = body.removeprefix(BOM)
+                return decode(delivery)
+            raise DecodeError(_explain(what, expected, kind or expected, error)) from error
 
     return decode
 

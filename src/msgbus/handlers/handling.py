@@ -9,16 +9,16 @@ from fast_depends import Provider
 
 from msgbus import headers as h
 from msgbus.codecs import Codec
-from msgbus.envelope.opening import open_delivery
-from msgbus.envelope.structured import STRUCTURED
+from msgbus.envelope.foreign import EventBatch, open_foreign
 from msgbus.errors import ConfigError, Reject
+from msgbus.handlers.context import CURRENT
 from msgbus.handlers.decoding import Decode, decoder
 from msgbus.handlers.middleware import Handle, HandleBatch
 from msgbus.handlers.registration import Registration
 from msgbus.handlers.stats import Stats
 from msgbus.message import Delivery, Message
 from msgbus.options import Failed
-from msgbus.topic import Rpc, Topic, field_getter, type_name
+from msgbus.topic import Queue, Rpc, Topic, field_getter, type_name
 
 
 def handler(members: Sequence[Registration], provider: Provider, stats: Stats) -> Handle:
@@ -34,8 +34,14 @@ def _by_type(members: Sequence[Registration], provider: Provider, stats: Stats) 
         return _single(members[0], provider, stats)
     by_type = {type_name(m.target.type): _single(m, provider, stats) for m in members if isinstance(m.target, Topic)}
 
+    open_ = _opening(members)
+
     async def handle(delivery: Delivery) -> None:
-        _open_foreign(delivery)
+        try:
+            open_(delivery)
+        except EventBatch as batch:
+            await _each(handle, batch)
+            return
         chosen = by_type.get(delivery.headers.get(h.TYPE, ""))
         if chosen is None:  # another member of the union, that nobody in this group asked for
             stats.skipped += 1
@@ -45,10 +51,23 @@ def _by_type(members: Sequence[Registration], provider: Provider, stats: Stats) 
     return handle
 
 
-def _open_foreign(delivery: Delivery) -> None:
-    """A structured event of a foreign producer has its type and its other headers inside."""
-    if delivery.headers.get(h.CONTENT_TYPE, "").startswith(STRUCTURED):
-        open_delivery(delivery)
+def _opening(members: Sequence[Registration]) -> Callable[[Delivery], None]:
+    """Opens a foreign event before it is decoded: it has its type and its other headers inside."""
+    coders = [member.target.codec.bind(_type_of(member.target)) for member in members]
+    ours, max_bytes = {coder.content_type for coder in coders}, max(coder.max_bytes for coder in coders)
+
+    def open_(delivery: Delivery) -> None:
+        if delivery.headers.get(h.CONTENT_TYPE) not in ours:
+            open_foreign(delivery, max_bytes)
+
+    return open_
+
+
+async def _each(handle: Handle, batch: EventBatch) -> None:
+    """The events of one message, in turn; the first that fails fails the message, and all come again with it."""
+    for event in batch.events:
+        CURRENT.set(event)
+        await handle(event)
 
 
 def _filtered(members: Sequence[Registration], handle: Handle, stats: Stats) -> Handle:
@@ -58,14 +77,20 @@ def _filtered(members: Sequence[Registration], handle: Handle, stats: Stats) -> 
         return handle
     if first.bound.wants_list:
         raise ConfigError(f"{first.target!r}: select.where can't be used with a batch handler")
-    return _selecting(where, handle, stats)
+    return _selecting(where, handle, stats, _opening(members))
 
 
-def _selecting(where: Sequence[tuple[str, tuple[str, ...]]], handle: Handle, stats: Stats) -> Handle:
+def _selecting(
+    where: Sequence[tuple[str, tuple[str, ...]]], handle: Handle, stats: Stats, open_: Callable[[Delivery], None]
+) -> Handle:
     """What a broker without filters lets through is skipped here; costs nothing where nothing is filtered."""
 
     async def select(delivery: Delivery) -> None:
-        _open_foreign(delivery)
+        try:
+            open_(delivery)
+        except EventBatch as batch:
+            await _each(select, batch)
+            return
         if all(delivery.headers.get(name) in values for name, values in where):
             await handle(delivery)
         else:
@@ -83,9 +108,37 @@ def _single(registration: Registration, provider: Provider, stats: Stats) -> Han
     call, decode = _parts(registration, provider)
     if registration.select.fields:
         return _choosing(registration, call, decode, stats)
-    if registration.bound.wants_message:
-        return lambda delivery: call(Message(decode(delivery), delivery))
-    return lambda delivery: call(decode(delivery))
+    each = _refuse if isinstance(registration.target, Rpc) else _each
+    return (_messages if registration.bound.wants_message else _payloads)(call, decode, each)
+
+
+_InTurn = Callable[[Handle, EventBatch], Awaitable[Any]]
+
+
+def _refuse(_: Handle, batch: EventBatch) -> Awaitable[Any]:
+    raise batch  # one request has one reply
+
+
+def _messages(call: Callable[[Any], Awaitable[Any]], decode: Decode, each: _InTurn) -> Handle:
+    def handle(delivery: Delivery) -> Awaitable[Any]:
+        try:
+            payload = decode(delivery)
+        except EventBatch as batch:
+            return each(handle, batch)
+        return call(Message(payload, delivery))
+
+    return handle
+
+
+def _payloads(call: Callable[[Any], Awaitable[Any]], decode: Decode, each: _InTurn) -> Handle:
+    def handle(delivery: Delivery) -> Awaitable[Any]:
+        try:
+            payload = decode(delivery)
+        except EventBatch as batch:
+            return each(handle, batch)
+        return call(payload)
+
+    return handle
 
 
 def _choosing(
@@ -94,7 +147,11 @@ def _choosing(
     chosen, wants_message = _chooser(registration), registration.bound.wants_message
 
     async def choose(delivery: Delivery) -> None:
-        payload = decode(delivery)
+        try:
+            payload = decode(delivery)
+        except EventBatch as batch:
+            await _each(choose, batch)
+            return
         if chosen(payload):
             await call(Message(payload, delivery) if wants_message else payload)
         else:
@@ -122,9 +179,12 @@ def _is_among(values: tuple[object, ...]) -> Callable[[object], bool]:
 
 def _parts(registration: Registration, provider: Provider) -> tuple[Callable[[Any], Awaitable[Any]], Decode]:
     target = registration.target
-    type_ = target.request if isinstance(target, Rpc) else target.type
     codec: Codec = target.codec
-    return registration.bound.with_dependencies(provider), decoder(repr(target), type_, codec)
+    return registration.bound.with_dependencies(provider), decoder(repr(target), _type_of(target), codec)
+
+
+def _type_of(target: Topic[Any] | Queue[Any] | Rpc[Any, Any]) -> Any:
+    return target.request if isinstance(target, Rpc) else target.type
 
 
 def batch_handler(registration: Registration, provider: Provider, stats: Stats) -> HandleBatch:
@@ -139,21 +199,30 @@ def batch_handler(registration: Registration, provider: Provider, stats: Stats) 
         payloads: list[Any] = []
         for place, delivery in enumerate(batch):
             try:
-                payload = decode(delivery)
+                decoded = _decoded(delivery, decode)
             except Exception as error:  # this entry alone is bad
                 results[place] = error
                 continue
-            if chosen is not None and not chosen(payload):
-                stats.skipped += 1
-                continue
-            places.append(place)
-            payloads.append(Message(payload, delivery) if wants_message else payload)
+            for payload, part in decoded:
+                if chosen is not None and not chosen(payload):
+                    stats.skipped += 1
+                    continue
+                places.append(place)
+                payloads.append(Message(payload, part) if wants_message else payload)
         if payloads:
             for failed in await call(payloads) or ():
                 results[places[_index(failed, len(payloads))]] = failed.error or Reject("the batch handler said Failed")
         return results
 
     return handle
+
+
+def _decoded(delivery: Delivery, decode: Decode) -> Sequence[tuple[Any, Delivery]]:
+    """Its payload; several where it holds several events."""
+    try:
+        return ((decode(delivery), delivery),)
+    except EventBatch as batch:
+        return [(decode(event), event) for event in batch.events]
 
 
 def _index(failed: Failed, count: int) -> int:

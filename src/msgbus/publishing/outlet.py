@@ -193,7 +193,7 @@ class Outlet:
         if not 0 < seconds <= LONGEST_EXPIRY:
             raise Refused(f"{self.address}: expires_in={seconds!r}: give seconds, from above 0 to {LONGEST_EXPIRY:g}")
         out.expires_at = self._stamps.now() + seconds
-        out.headers[h.EXPIRES] = f"{out.expires_at:.3f}"
+        out.headers[h.EXPIRES] = h.rfc3339(out.expires_at)
 
     def _check_size(self, out: Outgoing, coder: Coder) -> None:
         if self._store is None and self._is_too_large(out):

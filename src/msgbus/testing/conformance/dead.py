@@ -67,7 +67,7 @@ class DeadLetterTests(Base):
         receiver = await lab.open(source)
         out = lab.out(source, _BODY, key="k")
         out.expires_at = lab.time() + 2 * lab.harness.delay
-        out.headers[h.EXPIRES] = f"{out.expires_at:.3f}"
+        out.headers[h.EXPIRES] = h.rfc3339(out.expires_at)
         await lab.send(out)
         await lab.settle(receiver, [dead(delivery) for delivery in await lab.collect(receiver, 1)])
         await asyncio.sleep(2 * lab.harness.delay + lab.harness.quiet)  # time itself is what is awaited

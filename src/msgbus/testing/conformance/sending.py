@@ -174,4 +174,4 @@ def _copy(out: Outgoing) -> Outgoing:
 
 def _expire(lab: Lab, out: Outgoing, seconds: float) -> None:
     out.expires_at = lab.time() + seconds
-    out.headers[h.EXPIRES] = f"{out.expires_at:.3f}"
+    out.headers[h.EXPIRES] = h.rfc3339(out.expires_at)
