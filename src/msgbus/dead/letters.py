@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,8 +33,8 @@ class DeadLetter:
 
     @property
     def id(self) -> str:
-        """The message's id; "" from a foreign producer that gave none."""
-        return self.headers.get(h.ID, "")
+        """The message's id; of a foreign one that has none, what its body is known by."""
+        return self.headers.get(h.ID) or f"sha256:{hashlib.sha256(self.body).hexdigest()[:16]}"
 
     @property
     def hop(self) -> str:

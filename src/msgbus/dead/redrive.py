@@ -96,7 +96,7 @@ class Redrive:
     async def take(self, batch: Sequence[Delivery], reading: Reading) -> None:
         """Send back what is wanted of a batch, then remove it; hold the rest."""
         letters = [_Letter(delivery, DeadLetter.of(delivery)) for delivery in batch]
-        again = [letter for letter in letters if letter.letter.id and letter.key in self._doubled]
+        again = [letter for letter in letters if h.ID in letter.letter.headers and letter.key in self._doubled]
         await self._remove(again, reading)  # sent before, when they could not be removed
         chosen: list[tuple[_Letter, Outgoing]] = []
         for letter in letters:

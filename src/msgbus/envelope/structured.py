@@ -31,6 +31,7 @@ _ATTRIBUTES = {
     h.CAUSATION: "causationid",
 }
 _HEADERS = {attribute: header for header, attribute in _ATTRIBUTES.items()}
+_OURS = "msgbus-"
 _REST = "msgbusheaders"  # extension attribute: the headers whose names CloudEvents does not allow, as JSON
 
 _SIZE = b',"msgbussize":'  # extension attribute: the bytes of the JSON data, which is the last member then
@@ -92,7 +93,11 @@ def _attributes(headers: Mapping[str, str]) -> bytes:
 
 
 def unstructure(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
-    """Headers and body of a structured CloudEvent; native headers win. Raises DecodeError."""
+    """Headers and body of a structured CloudEvent. Raises DecodeError.
+
+    What the event says wins over native headers, which may be what its broker made up; of what msgbus writes (attempts,
+    failures) the native ones are newer.
+    """
     split = _split(body)
     if split is None:
         return unstructure_carefully(headers, body)
@@ -150,7 +155,7 @@ def _as_headers(headers: Mapping[str, str], attributes: Mapping[str, Any]) -> di
         if not are_text(opened.values()):
             opened = _as_headers_carefully(attributes)
     for header, text in headers.items():
-        if header != h.CONTENT_TYPE:
+        if header not in opened and header != h.CONTENT_TYPE or header.startswith(_OURS):
             opened[header] = text
     return opened
 
