@@ -140,7 +140,7 @@ def _is_shared_helper(name: str) -> bool:
     return (
         parts[:2] == ["msgbus", "brokers"]
         and len(parts) > 2
-        and parts[2] in {"hiding", "mailbox", "splitting", "urls", "wakeup", "watermark", "mq", "aws", "sqs"}
+        and parts[2] in {"hiding", "mailbox", "naming", "splitting", "urls", "wakeup", "watermark", "mq", "aws", "sqs"}
     )
 
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from msgbus.brokers.sqs import names
@@ -46,6 +46,26 @@ def test_two_names_stay_two(one: str, other: str) -> None:
         first, second = (names.queue_name(Address("queue", each), ordered=False) for each in (one, other))
         assert first != second
         assert names.topic_name(one, ordered=True) != names.topic_name(other, ordered=True)
+
+
+@given(NAME, NAME, NAME, NAME)
+@example("a--b", "c", "a", "b--c")
+@example("a-", "b", "a", "-b")
+@example("a.b", "c", "a", "b.c")
+def test_two_groups_stay_two(topic: str, group: str, other_topic: str, other_group: str) -> None:
+    if (topic.removesuffix(".fifo"), group) != (other_topic.removesuffix(".fifo"), other_group):
+        first = names.queue_name(Address("topic", topic, group), ordered=False)
+        second = names.queue_name(Address("topic", other_topic, other_group), ordered=False)
+        assert first.removesuffix(".fifo") != second.removesuffix(".fifo")
+
+
+@pytest.mark.parametrize("group", ["dead", "x-dead"])
+def test_no_group_is_called_as_dead_letters_are(group: str) -> None:
+    queue = names.queue_name(Address("topic", "q", group), ordered=False)
+    assert queue not in {
+        names.dead_name(names.queue_name(each, ordered=False))
+        for each in (Address("queue", "q"), Address("queue", "q-"), Address("topic", "q", "x"))
+    }
 
 
 def test_a_long_topic_name_is_kept() -> None:

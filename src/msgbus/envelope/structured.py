@@ -155,7 +155,7 @@ def _as_headers(headers: Mapping[str, str], attributes: Mapping[str, Any]) -> di
         if not are_text(opened.values()):
             opened = _as_headers_carefully(attributes)
     for header, text in headers.items():
-        if header not in opened and header != h.CONTENT_TYPE or header.startswith(_OURS):
+        if (header not in opened and header != h.CONTENT_TYPE) or header.startswith(_OURS):
             opened[header] = text
     return opened
 

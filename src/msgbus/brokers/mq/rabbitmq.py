@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgbus.brokers.naming import joined
 from msgbus.message import Address, Source
+
+_DEAD = ".dead"
 
 DELIVERY_COUNT = "x-delivery-count"
 """Header of a message from a quorum queue: absent at first, then 1, 2, ..."""
@@ -15,12 +18,12 @@ OWN = ("x-death", "x-first-death-", "x-last-death-", DELIVERY_COUNT, "x-acquired
 
 def queue_of(place: Source | Address) -> str:
     """The queue of a source, or of an address that is a queue or one group."""
-    return f"{place.name}.{place.group}" if place.kind == "topic" else place.name
+    return joined(place.name, place.group, ".", _DEAD) if place.kind == "topic" else place.name
 
 
 def dead_of(queue: str) -> str:
     """The queue of its dead letters."""
-    return f"{queue}.dead"
+    return f"{queue}{_DEAD}"
 
 
 def dead_lettering(queue: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ import hashlib
 import re
 from typing import NamedTuple
 
+from msgbus.brokers.naming import joined
 from msgbus.errors import Refused
 from msgbus.message import Address, Source
 
@@ -28,9 +29,11 @@ _ARN = re.compile(
 def queue_name(address: Address, *, ordered: bool) -> str:
     """The queue of a queue, or of a group of a topic: `NAME` or `TOPIC--GROUP`, with `.fifo` where ordered.
 
-    A dot, which SQS has not, becomes `-` and adds a hash, so that `a.b` and `a-b` stay two queues.
+    A dot, which SQS has not, becomes `-` and adds a hash, so that `a.b` and `a-b` stay two queues; so does a name that
+    could be read as that of another group.
     """
-    plain = f"{_stem(address.name)}--{address.group}" if address.group else _stem(address.name)
+    stem = _stem(address.name)
+    plain = joined(stem, address.group, "--", DEAD) if address.group else stem
     return _fitted(plain, _QUEUE_LENGTH, ordered=ordered or address.name.endswith(FIFO))
 
 

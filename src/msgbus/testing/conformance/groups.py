@@ -6,11 +6,21 @@ from __future__ import annotations
 
 import dataclasses
 
+from msgbus import headers as h
+from msgbus.message import Act, Settlement, Source
 from msgbus.testing.conformance.base import Base
 from msgbus.testing.conformance.claims import about, not_claimed
 from msgbus.testing.conformance.lab import Lab, numbers
 
 _TOPICS = "the bus refuses topics, see test_topics_are_refused_without_fanout"
+
+
+async def _kill_one(lab: Lab, source: Source) -> None:
+    await lab.send(lab.out(source.address, 99))
+    receiver = await lab.open(source)
+    (delivery,) = await lab.collect(receiver, 1)
+    await lab.settle(receiver, [Settlement(delivery, Act.DEAD, reason="by the test", headers={h.DEAD_REASON: "x"})])
+    await lab.leave(receiver)
 
 
 class GroupTests(Base):
@@ -85,6 +95,20 @@ class GroupTests(Base):
         await lab.send(lab.out(mine.address, 7))
         assert numbers(await lab.drain(mine, 1)) == [7]
         await lab.empty(other)
+
+    @about("fanout", "dead_letters")
+    async def test_groups_whose_names_look_alike_are_different_places(self, lab: Lab) -> None:
+        if not lab.can.fanout:
+            not_claimed("fanout", _TOPICS)
+        names = {"a": ("b.c", "b--c", "dead"), "a.b": ("c",), "a--b": ("c",)}
+        groups = [await lab.declare(lab.group(group, topic=topic)) for topic, each in names.items() for group in each]
+        if lab.can.dead_letters:
+            await _kill_one(lab, await lab.declare(lab.queue("a") if lab.can.queues else lab.group("x", topic="a")))
+        for number, topic in enumerate(names):
+            await lab.send_numbers(lab.group("", topic=topic), [number])
+        for group in groups:
+            number = list(names).index(group.name.removeprefix(lab.prefix))
+            assert numbers(await lab.drain(group, 1)) == [number], group
 
     @about("fanout")
     async def test_a_filter_loses_nothing_that_matches(self, lab: Lab) -> None:
