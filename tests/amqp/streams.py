@@ -16,7 +16,7 @@ from pamqp.commands import Basic, Channel, Connection, Queue
 from pamqp.header import ContentHeader
 
 from msgbus.brokers.amqp import codec
-from msgbus.brokers.amqp.properties import from_pamqp
+from msgbus.brokers.amqp.aio_properties import from_pamqp
 from msgbus.brokers.amqp.wire import Arrived, Publication
 
 Seen = tuple[Any, ...]

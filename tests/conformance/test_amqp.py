@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import ClassVar
 
 import pytest
 from tests.amqp.crash import written
+from tests.amqp.odd import TABLES, RawClient, pamqp_reads
 from tests.effort import at_full_size_only
 from tests.servers import Handle, Proxy, Server
 from tests.slowness import slowness
 
 from msgbus.brokers.amqp import AmqpBroker
+from msgbus.brokers.mq.rabbitmq import queue_of
 from msgbus.clock import Clock
+from msgbus.message import Source
 from msgbus.testing.conformance import BrokerSuite, Harness
 
 
@@ -42,10 +46,18 @@ class AmqpHarness(Harness):
     delay = 0.5  # a rung of the ladder of delay queues
 
     def __init__(self, proxy: Proxy, client: str) -> None:
-        self._proxy = proxy
+        self._proxy, self._client = proxy, client
         self.url = f"watched-{proxy.url}?client={client}&max_bytes=1048576"
         self.unauthorized = self.url.replace("guest:guest@", "guest:wrong@")
         self.unreachable = f"watched-amqp://127.0.0.1:1/?client={client}"
+
+    async def put_odd(self, source: Source) -> int:
+        tables = {name: table for name, table in TABLES.items() if self._client == "lean" or pamqp_reads(table)}
+        async with RawClient(self._proxy.url) as client:
+            for name, table in tables.items():
+                body = json.dumps({"key": "odd", "number": 0, "why": name}).encode()
+                await client.put(queue_of(source), table, body)
+        return len(tables)
 
     async def cut(self) -> None:
         """Both ends are gone when it returns, and every client knows."""

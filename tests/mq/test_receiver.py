@@ -72,7 +72,7 @@ class Lab:
         for body in bodies:
             arrived = Arrived()
             arrived.body, arrived.headers = body.encode(), dict(headers)
-            arrived.timestamp, arrived.deliveries, arrived.owner = None, 1, None
+            arrived.timestamp, arrived.deliveries, arrived.owner, arrived.fault = None, 1, None, None
             self.mailbox.put([arrived])
         return await self.receiver.receive(100, 0.0)
 

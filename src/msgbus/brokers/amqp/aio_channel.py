@@ -25,8 +25,8 @@ from aiormq.exceptions import (
 from pamqp.base import Frame
 from pamqp.commands import Basic
 
+from msgbus.brokers.amqp.aio_properties import from_pamqp, to_pamqp
 from msgbus.brokers.amqp.errors import blame, receiver_end, refusal, rejected
-from msgbus.brokers.amqp.properties import from_pamqp, to_pamqp
 from msgbus.brokers.amqp.wire import Arrived, Publication, Unrouted
 from msgbus.brokers.mailbox import Mailbox
 from msgbus.brokers.mq.errors import ServerSaid, caused

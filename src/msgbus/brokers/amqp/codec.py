@@ -192,8 +192,7 @@ class Decoder:
         if content is None or content.left >= 0:
             raise FrameError("a content header without its method")
         size = content.left = _unpack_size(data, at + 4)[0]
-        if read_properties(data, at + 12, content.message) > stop:
-            raise FrameError("properties are longer than their frame")
+        read_properties(data, at + 12, stop, content.message)
         if size == 0:
             content.message.body = b""
             self._complete(channel, content)

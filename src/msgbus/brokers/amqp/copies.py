@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pamqp.commands import Queue
 
+from msgbus import headers as h
 from msgbus.brokers.amqp.names import DUE, LONGEST, delay_of, rung
 from msgbus.brokers.amqp.queues import Arguments, delay_arguments
 from msgbus.brokers.amqp.topology import ask, is_missing
@@ -16,6 +17,8 @@ from msgbus.brokers.mq.rabbitmq import dead_of, queue_of, without_servers_own
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Refused, Unavailable
 from msgbus.message import Act, Settlement, Source
+
+_YEAR_9999 = 253_370_764_800.0
 
 _Wanted = tuple[Arrived, Mapping[str, str], float | None]
 """What to copy, the headers that its copy has more, and the Unix time at which it is wanted back; None: it is dead."""
@@ -42,12 +45,12 @@ class Copies:
 
     async def send_on(self, source: Source, early: Sequence[Arrived]) -> list[BusError | None]:
         """The same for what came before its time: it waits again, for the rest."""
-        return await self._send(queue_of(source), [(each, {}, _time(each.headers[DUE])) for each in early], self.time())
+        now = self.time()
+        return await self._send(queue_of(source), [(each, {}, now + _left(each, now)) for each in early], now)
 
     def is_early(self, arrived: Arrived) -> bool:
         """Whether it must wait again. What need not has lost the header that says so."""
-        left = _time(arrived.headers[DUE]) - self.time()
-        if 0.0005 < left <= LONGEST:
+        if _left(arrived, self.time()) > 0.0005:
             return True
         del arrived.headers[DUE]
         return False
@@ -68,11 +71,9 @@ class Copies:
         if due is not None:
             milliseconds = rung(due - now)
             if milliseconds < round((due - now) * 1000):
-                headers[DUE] = f"{due:.3f}"
+                headers[DUE] = f"{due:.3f} {due - now - milliseconds / 1000:.3f}"
             place = await self._delay_queue(queue, milliseconds) if milliseconds else queue
-        copy = Publication("", place, headers, arrived.body, int(now))
-        copy.priority = arrived.extras.get("priority") if arrived.extras is not None else None
-        return copy
+        return _with_native(Publication("", place, headers, arrived.body, int(arrived.timestamp or now)), arrived, more)
 
     async def _delay_queue(self, queue: str, milliseconds: int) -> str:
         name = delay_of(queue, milliseconds)
@@ -95,8 +96,25 @@ class Copies:
         return Unavailable(missing) if ".retry." in copy.routing_key else Refused(missing)
 
 
-def _time(text: str) -> float:
+def _with_native(copy: Publication, arrived: Arrived, more: Mapping[str, str]) -> Publication:
+    """What the original had beside headers and body. The server itself checks `user_id`: a copy can't have it."""
+    extras = arrived.extras or {}
+    copy.priority, copy.app_id = extras.get("priority"), extras.get("app_id", "")
+    expiration, typed = extras.get("expiration", ""), arrived.typed or {}
+    if typed:
+        copy.typed = {name: value for name, value in typed.items() if name not in more}
+        copy.headers = {name: value for name, value in copy.headers.items() if name not in copy.typed}
+    if arrived.timestamp is not None and expiration.isdecimal() and len(expiration) < 16:
+        expires = h.rfc3339(min(arrived.timestamp + int(expiration) / 1000, _YEAR_9999))
+        copy.headers = {h.EXPIRES: expires, **copy.headers}
+    return copy
+
+
+def _left(arrived: Arrived, now: float) -> float:
+    """Seconds of its wait. The clock may have been set meanwhile: never more than were left when it was sent."""
+    due, _, left = arrived.headers[DUE].partition(" ")
     try:
-        return float(text)
+        wait = min(float(due) - now, float(left)) if left else float(due) - now
     except ValueError:
         return 0.0
+    return wait if 0.0 < wait <= LONGEST else 0.0  # NaN is neither

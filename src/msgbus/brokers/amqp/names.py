@@ -19,7 +19,8 @@ LATEST = 1.0
 """Seconds: the longest delay, and how much later than asked a message may come out of the delay queues."""
 
 DUE = "msgbus-due"
-"""Header: the Unix time of a retry whose wait goes on after the delay queue that it is in."""
+"""Header of a retry whose wait goes on after the delay queue that it is in: until which Unix time, and how long from
+then; the shorter one counts, since clocks are set."""
 
 
 def rung(seconds: float) -> int:

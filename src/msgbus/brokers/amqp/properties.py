@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import json
 import struct
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from pamqp import decode
 from pamqp.commands import Basic
 
 from msgbus import headers as h
+from msgbus.brokers.amqp.tables import read_value
 from msgbus.brokers.amqp.wire import Arrived, Publication
 from msgbus.brokers.mq.rabbitmq import DELIVERY_COUNT, OWN
+from msgbus.errors import DecodeError
 
 CONTENT_ENCODING = "content-encoding"
 NATIVE = {  # header -> property, in the order of the wire
@@ -28,7 +31,11 @@ NATIVE = {  # header -> property, in the order of the wire
     h.TYPE: "message_type",  # pamqp's name of the property `type`
 }
 HEADER = {name: header for header, name in NATIVE.items()}
-_TABLE_WINS = (h.ID, h.TYPE)  # a foreign producer that writes CloudEvents headers means those
+TABLE_WINS = (h.ID, h.TYPE)  # a foreign producer that writes CloudEvents headers means those
+ROUTING = frozenset(("CC", "BCC"))
+"""Headers that RabbitMQ obeys (https://www.rabbitmq.com/docs/sender-selected): they travel under another name."""
+
+_ESCAPED = "msgbus-own-"
 SHORT = 255  # bytes of a shortstr
 PERSISTENT = 2
 
@@ -52,7 +59,7 @@ _MOST_NAMES = 10_000
 def _step(name: str) -> _Step:
     if name in HEADER:
         header = HEADER[name]
-        return (_SHORT_UNLESS if header in _TABLE_WINS else _SHORT_ALWAYS), header
+        return (_SHORT_UNLESS if header in TABLE_WINS else _SHORT_ALWAYS), header
     kinds = {"headers": _TABLE, "delivery_mode": _OCTET, "priority": _OCTET_EXTRA, "timestamp": _TIMESTAMP}
     return kinds.get(name, _SHORT_EXTRA), name
 
@@ -65,12 +72,24 @@ def _plan(flags: int) -> tuple[_Step, ...]:
     return steps
 
 
-def read_properties(data: bytes, at: int, arrived: Arrived) -> int:
-    """Read the flags and properties that begin at `at` into headers, timestamp and extras; where they end."""
+def read_properties(data: bytes, at: int, stop: int, arrived: Arrived) -> None:
+    """Read the flags and properties between `at` and `stop` into headers, timestamp and extras.
+
+    What can't be read is the message's fault, and harms nothing else: its frame ends where it says.
+    """
+    arrived.headers, arrived.timestamp, arrived.extras = {}, None, None
+    try:
+        if _read(data, at, arrived) > stop:
+            raise ValueError("properties are longer than their frame")
+    except (ValueError, IndexError, struct.error) as error:
+        arrived.fault = DecodeError(f"properties that can't be read: {error}")
+        arrived.fault.__cause__ = error
+
+
+def _read(data: bytes, at: int, arrived: Arrived) -> int:
+    headers = arrived.headers
     flags = data[at] << 8 | data[at + 1]
     at += 2
-    headers: dict[str, str] = {}
-    arrived.headers, arrived.timestamp, arrived.extras = headers, None, None
     for kind, name in _plans.get(flags) or _plan(flags):
         if kind <= _SHORT_UNLESS:
             end = at + 1 + data[at]
@@ -91,10 +110,10 @@ def _read_other(data: bytes, at: int, kind: int, name: str, arrived: Arrived) ->
         arrived.timestamp = _TIME.unpack_from(data, at)[0]
         return at + 8
     if kind == _OCTET_EXTRA:
-        _extra(arrived, name, data[at])
+        extra(arrived, name, data[at])
         return at + 1
     end = at + 1 + data[at]
-    _extra(arrived, name, data[at + 1 : end].decode("utf-8", "replace"))
+    extra(arrived, name, data[at + 1 : end].decode("utf-8", "replace"))
     return end
 
 
@@ -108,45 +127,72 @@ def _read_table(data: bytes, at: int, arrived: Arrived) -> int:
         name = names.get(raw) or _name(raw)
         if data[stop] == _STRING:
             at = stop + 5 + _unpack_long(data, stop + 1)[0]
-            headers[name] = data[stop + 5 : at].decode("utf-8", "replace")
+            try:
+                headers[name] = data[stop + 5 : at].decode()
+            except UnicodeDecodeError:
+                put_foreign(arrived, name, data[stop + 5 : at], data[stop:at])
         else:
-            used, value = decode.embedded_value(data[stop:end])
-            at = stop + used
-            put_foreign(arrived, name, value)
+            value, at = read_value(data, stop, end)
+            put_foreign(arrived, name, value, data[stop:at])
     if at != end:
         raise ValueError("a header table is longer than it says")
     return end
 
 
 def _name(raw: bytes) -> str:
-    name = raw.decode("utf-8", "replace")
+    name = own_name(raw.decode("utf-8", "replace"))
     if len(_names) < _MOST_NAMES:
         _names[raw] = name
     return name
 
 
-def put_foreign(arrived: Arrived, name: str, value: Any) -> None:
-    """A header that is no text: as text where it is the application's, as it is where it is the server's own."""
+def own_name(name: str) -> str:
+    """What a header is called here that has another name on the wire."""
+    return name.removeprefix(_ESCAPED) if name.removeprefix(_ESCAPED) in ROUTING else name
+
+
+def wire_name(name: str) -> str:
+    """What a header is called on the wire: the server sends a message on to what some say."""
+    return _ESCAPED + name if name in ROUTING else name
+
+
+def put_foreign(arrived: Arrived, name: str, value: Any, native: Any) -> None:
+    """A header that is no text: as text where it is the application's, as it is where it is the server's own.
+
+    `native`: how the wire writes it, for copies.
+    """
     if name.startswith(OWN) and not isinstance(value, str | bytes):
-        _extra(arrived, name, value)
+        extra(arrived, name, value)
         if name == DELIVERY_COUNT and isinstance(value, int):
             arrived.deliveries = 1 + value
         return
     text = text_of(value)
     if text is not None:
         arrived.headers[name] = text
+    if arrived.typed is None:
+        arrived.typed = {}
+    arrived.typed[name] = native
 
 
 def text_of(value: Any) -> str | None:
     """A foreign header's value as text: JSON for what is no string, None for nothing."""
     if value is None or isinstance(value, str):
         return value
+    plain = _plain(value)
+    return plain if isinstance(plain, str) else json.dumps(plain, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has not, as text."""
     if isinstance(value, bytes | bytearray):
         return bytes(value).decode("utf-8", "replace")
-    return json.dumps(value, default=str)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
 
 
-def _extra(arrived: Arrived, name: str, value: Any) -> None:
+def extra(arrived: Arrived, name: str, value: Any) -> None:
+    """Note what is no header."""
     if arrived.extras is None:
         arrived.extras = {}
     arrived.extras[name] = value
@@ -160,8 +206,9 @@ _shorts: dict[str, bytes] = {}  # values that come again and again: content type
 _REPEATED = (h.CONTENT_TYPE, h.TYPE)
 
 
-def _prefix(name: str) -> bytes:
-    raw = name.encode()
+def prefix(name: str) -> bytes:
+    """A name in a table, and the type of its text. Raises ValueError where it is too long."""
+    raw = wire_name(name).encode()
     if len(raw) > SHORT:
         raise ValueError(f"the header name {name[:40]!r}... has {len(raw)} bytes, AMQP allows {SHORT}")
     made = bytes((len(raw),)) + raw + b"S"
@@ -193,10 +240,21 @@ def write_properties(publication: Publication) -> bytes:
                 native[name] = short
                 continue
         raw = value.encode()
-        table.append(_prefixes.get(name) or _prefix(name))
+        table.append(_prefixes.get(name) or prefix(name))
         table.append(_pack_long(len(raw)))
         table.append(raw)
+    if publication.expiration is not None or publication.typed or publication.app_id:
+        _add_rarer(publication, table, native)
     return _assemble(publication, b"".join(table), native)
+
+
+def _add_rarer(publication: Publication, table: list[bytes], native: dict[str, bytes]) -> None:
+    if publication.expiration is not None:
+        native[_EXPIRATION] = _short(str(publication.expiration)) or b""
+    if publication.app_id:
+        native[_APP] = _short(publication.app_id) or b""
+    for name, value in (publication.typed or {}).items():
+        table += (prefix(name)[:-1], value)
 
 
 def _assemble(publication: Publication, table: bytes, native: dict[str, bytes]) -> bytes:
@@ -210,68 +268,25 @@ def _assemble(publication: Publication, table: bytes, native: dict[str, bytes]) 
     if publication.priority is not None:
         flags |= _FLAGS["priority"]
         parts.append(bytes((publication.priority,)))
-    for header, flag in _BEFORE_EXPIRATION:
+    for header, flag in _BEFORE_ID:
         if header in native:
             flags |= flag
             parts.append(native[header])
-    if publication.expiration is not None:
-        flags |= _FLAGS["expiration"]
-        text = str(publication.expiration).encode()
-        parts.append(bytes((len(text),)) + text)
     if h.ID in native:
         flags |= _FLAGS["message_id"]
         parts.append(native[h.ID])
     parts.append(_TIME.pack(publication.timestamp))
-    if h.TYPE in native:
-        flags |= _FLAGS["message_type"]
-        parts.append(native[h.TYPE])
+    for header, flag in _AFTER_TIME:
+        if header in native:
+            flags |= flag
+            parts.append(native[header])
     parts[0] = flags.to_bytes(2, "big")
     return b"".join(parts)
 
 
-_BEFORE_EXPIRATION = ((h.CORRELATION, _FLAGS["correlation_id"]), (h.REPLY_TO, _FLAGS["reply_to"]))
-
-
-# -- the same for a client that has pamqp's properties
-
-
-def to_pamqp(publication: Publication) -> Basic.Properties:
-    """What `write_properties` writes, as pamqp's object. Raises ValueError as it does."""
-    native: dict[str, Any] = {}
-    table: dict[str, Any] = {}
-    for name, value in publication.headers.items():
-        if name in NATIVE and value and len(value.encode()) <= SHORT:
-            native[NATIVE[name]] = value
-        else:
-            _prefix(name)
-            table[name] = value
-    moment = decode.timestamp(_TIME.pack(publication.timestamp))[1]
-    expiration = None if publication.expiration is None else str(publication.expiration)
-    return Basic.Properties(
-        headers=table or None,
-        delivery_mode=PERSISTENT,
-        priority=publication.priority,
-        expiration=expiration,
-        timestamp=moment,
-        **native,
-    )
-
-
-def from_pamqp(properties: Basic.Properties, arrived: Arrived) -> None:
-    """What `read_properties` reads, from pamqp's object."""
-    arrived.headers, arrived.timestamp, arrived.extras = {}, None, None
-    for name, value in (properties.headers or {}).items():
-        if isinstance(value, str):
-            arrived.headers[name] = value
-        else:
-            put_foreign(arrived, name, value)
-    if properties.timestamp is not None:
-        arrived.timestamp = int(properties.timestamp.timestamp())
-    for name, header in HEADER.items():
-        text = getattr(properties, name)
-        if text and not (header in _TABLE_WINS and header in arrived.headers):
-            arrived.headers[header] = text
-    for name in ("priority", "expiration", "user_id", "app_id"):
-        value = getattr(properties, name)
-        if value not in (None, ""):
-            _extra(arrived, name, value)
+_EXPIRATION, _APP = "expiration", "app_id"
+_AFTER_TIME = ((h.TYPE, _FLAGS["message_type"]), (_APP, _FLAGS[_APP]))
+_BEFORE_ID = tuple(
+    (header, _FLAGS[name])
+    for header, name in ((h.CORRELATION, "correlation_id"), (h.REPLY_TO, "reply_to"), (_EXPIRATION, "expiration"))
+)

@@ -23,7 +23,10 @@ class Publication:
     queue took it.
     """
 
-    __slots__ = ("body", "exchange", "expiration", "headers", "mandatory", "priority", "routing_key", "timestamp")
+    __slots__ = (
+        *("app_id", "body", "exchange", "expiration", "headers", "mandatory", "priority", "routing_key", "timestamp"),
+        "typed",
+    )
 
     def __init__(
         self,
@@ -43,18 +46,21 @@ class Publication:
         self.mandatory = mandatory
         self.expiration: int | None = None
         self.priority: int | None = None
+        self.typed: Mapping[str, Any] | None = None
+        self.app_id = ""
 
 
 class Arrived(receiver.Arrived):
     """A message that came. `headers`: the header table with the native properties.
 
     `extras`: what is no text (`x-death`, `x-delivery-count`) or has no header of ours (`priority`, `app_id`,
-    `user_id`, `expiration`), None if nothing is.
+    `user_id`, `expiration`), None if nothing is. `typed`: the headers that were no text, as this wire writes them.
     """
 
-    __slots__ = ("channel", "exchange", "extras", "redelivered", "routing_key", "tag")
+    __slots__ = ("channel", "exchange", "extras", "redelivered", "routing_key", "tag", "typed")
 
     extras: dict[str, Any] | None
+    typed: dict[str, Any] | None
 
     def __init__(self, channel: int, tag: int, redelivered: bool, exchange: str, routing_key: str) -> None:
         self.channel = channel
@@ -63,7 +69,7 @@ class Arrived(receiver.Arrived):
         self.exchange = exchange
         self.routing_key = routing_key
         self.deliveries = 1
-        self.owner = None
+        self.owner = self.fault = self.typed = None
 
     def __repr__(self) -> str:
         return f"Arrived(tag={self.tag}, {self.exchange!r}, {self.routing_key!r}, {len(self.body)} bytes)"

@@ -7,7 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 from msgbus import headers as h
 from msgbus.brokers.mailbox import Mailbox
-from msgbus.errors import BusError, LeaseLost, ReceiverClosed
+from msgbus.errors import BusError, DecodeError, LeaseLost, ReceiverClosed
 from msgbus.headers import attempt_of
 from msgbus.message import Act, Delivery, Settlement, Source
 
@@ -18,16 +18,18 @@ class Arrived:
     """A message that came: the token of a delivery, and its `raw`. Brokers derive from it what else they know.
 
     `headers`: the sender's, those with a native place among them. `timestamp`: Unix seconds. `deliveries`: how often
-    the server has handed it out, this time included. `owner`: the receiver that may settle it.
+    the server has handed it out, this time included. `owner`: the receiver that may settle it. `fault`: what of it
+    can't be read.
     """
 
-    __slots__ = ("body", "deliveries", "headers", "owner", "timestamp")
+    __slots__ = ("body", "deliveries", "fault", "headers", "owner", "timestamp")
 
     headers: dict[str, str]
     body: bytes
     timestamp: float | None
     deliveries: int
     owner: object
+    fault: DecodeError | None
 
 
 M = TypeVar("M")  # what the mailbox holds
@@ -126,6 +128,7 @@ class PushReceiver(Generic[M, A]):
                     headers.get(h.KEY) if ordered else None,
                     arrived.timestamp,
                     arrived,
+                    arrived.fault,
                 )
             )
         self._in_hand += len(deliveries)

@@ -53,7 +53,7 @@ class Arrived(receiver.Arrived):
         self.native = native
         self.timestamp = None
         self.deliveries = 1
-        self.owner = None
+        self.owner = self.fault = None
 
     def __repr__(self) -> str:
         return f"Arrived({self.native.get('destination')!r}, {len(self.body)} bytes)"
