@@ -102,6 +102,7 @@ class HostileTests(Base):
                 out.headers.update(forged)
                 await lab.link.send([out])  # accepted or refused
             await _publish_around(publish, range(_GOOD, 2 * _GOOD))
+            await tally.until(2 * _GOOD, of="a")
             await _settled(lab, bus, 2 * _GOOD)
             assert _is_well(bus)
         good = [item.number for item in tally.seen if item.key == "a"]
@@ -116,6 +117,7 @@ class HostileTests(Base):
             await _publish_around(publish, range(_GOOD))
             odd = await lab.harness.put_odd(source)
             await _publish_around(publish, range(_GOOD, 2 * _GOOD))
+            await tally.until(2 * _GOOD, of="a")
             await _settled(lab, bus, 2 * _GOOD + odd)
             assert _is_well(bus)
         good = [item.number for item in tally.seen if item.key == "a"]
