@@ -9,12 +9,18 @@ from typing import ClassVar
 
 import pytest
 from tests.amqp.crash import written
+from tests.amqp.odd import TABLES, RawClient
 from tests.effort import at_full_size_only
 from tests.servers import Handle, Proxy, Server
 from tests.slowness import slowness
+from tests.stomp import odd
 
+from msgbus.brokers.mq.rabbitmq import queue_of
 from msgbus.brokers.stomp import StompBroker
+from msgbus.brokers.stomp.activemq import ActiveMq
+from msgbus.brokers.stomp.settings import Options
 from msgbus.clock import Clock
+from msgbus.message import Source
 from msgbus.testing.conformance import BrokerSuite, Harness
 
 
@@ -41,9 +47,8 @@ class StompHarness(Harness):
     quiet = 0.08
     delay = 0.5
 
-    def __init__(self, proxy: Proxy, client: str, server: Server | None = None) -> None:
-        self._proxy = proxy
-        self._server = server
+    def __init__(self, proxy: Proxy, client: str, server: Server | None, handle: Handle) -> None:
+        self._proxy, self._server, self._handle = proxy, server, handle
         self.url = f"watched-{proxy.url}?client={client}&max_bytes=1048576"
         self.unreachable = f"watched-stomp://127.0.0.1:1/?client={client}"
 
@@ -62,6 +67,9 @@ class ActiveMqHarness(StompHarness):
 
     patience = 20.0 * slowness()  # its scheduler may be late, and a second of a busy machine
 
+    async def put_odd(self, source: Source) -> int:
+        return await odd.put(self._handle.url_of("stomp"), ActiveMq(Options()).queue_of(source))
+
     async def restart(self) -> None:
         """kill -9, and up again on the same data."""
         assert self._server is not None
@@ -77,9 +85,16 @@ class RabbitMqHarness(StompHarness):
         "test_a_message_that_kills_its_consumers_is_dead_in_the_end": "STOMP can't set the queue's x-delivery-limit"
     }
 
-    def __init__(self, proxy: Proxy, client: str, server: Server | None = None) -> None:
-        super().__init__(proxy, client, server)
+    def __init__(self, proxy: Proxy, client: str, server: Server | None, handle: Handle) -> None:
+        super().__init__(proxy, client, server, handle)
         self.unauthorized = self.url.replace("guest:guest@", "guest:wrong@")
+
+    async def put_odd(self, source: Source) -> int:
+        body = b'{"key": "odd", "number": 0}'
+        async with RawClient(self._handle.url) as client:
+            for table in TABLES.values():
+                await client.put(queue_of(source), table, body)
+        return len(TABLES)
 
     async def restart(self) -> None:
         """kill -9, and up again on the same data."""
@@ -104,7 +119,7 @@ class StompSuite(BrokerSuite):
         start = request.getfixturevalue("killable") if private else None
         server: Handle = start(self.server) if start else request.getfixturevalue(self.server)
         async with Proxy(server.url_of("stomp")) as proxy:
-            yield self.kind(proxy, self.client, server if isinstance(server, Server) else None)
+            yield self.kind(proxy, self.client, server if isinstance(server, Server) else None, server)
         WatchedBroker.opened.clear()
 
 

@@ -26,7 +26,7 @@ from pamqp.base import Frame
 from pamqp.commands import Basic
 
 from msgbus.brokers.amqp.aio_properties import from_pamqp, to_pamqp
-from msgbus.brokers.amqp.errors import blame, receiver_end, refusal, rejected
+from msgbus.brokers.amqp.errors import blame, receiver_end, refusal, rejected, told
 from msgbus.brokers.amqp.wire import Arrived, Publication, Unrouted
 from msgbus.brokers.mailbox import Mailbox
 from msgbus.brokers.mq.errors import ServerSaid, caused
@@ -66,9 +66,9 @@ def spoken(error: BaseException | None) -> ServerSaid | None:
     """What the server said when it closed the channel."""
     code = _CODES.get(type(error)) if error is not None else None
     if code is not None:
-        return ServerSaid(str(error), code)
+        return told(code, str(error))
     if isinstance(error, ChannelClosed) and error.args and isinstance(error.args[0], int):
-        return ServerSaid(str(error.args[-1]), error.args[0])
+        return told(error.args[0], str(error.args[-1]))
     return None
 
 

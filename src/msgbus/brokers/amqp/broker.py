@@ -78,7 +78,7 @@ class AmqpBroker:
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
         """Publish all, then wait for their confirms."""
-        channel, known = await self._wires.publisher(), self._exchanges.known
+        known = self._exchanges.known
         unknown: set[str] = set()
         for out in batch:
             kind, name, group = out.address
@@ -86,7 +86,7 @@ class AmqpBroker:
                 unknown.add(name)
         absent = await self._exchanges.absent(unknown) if unknown else {}
         results, publications = prepared(batch, self._publication, absent, self._clock.time())
-        return completed(batch, results, await channel.publish(publications), self._failed)
+        return completed(batch, results, await self._wires.publish(publications), self._failed)
 
     def _publication(self, out: Outgoing, absent: Mapping[str, BusError], now: float) -> Publication | BusError:
         """Or what the server would answer by closing the channel, under the other entries too."""

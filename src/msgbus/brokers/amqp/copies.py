@@ -58,7 +58,7 @@ class Copies:
     async def _send(self, queue: str, wanted: Sequence[_Wanted], now: float) -> list[BusError | None]:
         try:
             copies = [await self._copy(queue, *each, now) for each in wanted]
-            outcomes = await (await self._wires.publisher()).publish(copies)
+            outcomes = await self._wires.publish(copies)
         except BusError as error:
             return [passing(error)] * len(wanted)
         return [self._result(*each) for each in zip(copies, outcomes, strict=True)]

@@ -10,6 +10,7 @@ from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused, Throt
 
 ACCESS_REFUSED, NOT_FOUND, PRECONDITION = 403, 404, 406
 NOT_ALLOWED = 530
+_PERMANENT = (501, 502, 503, 505, NOT_ALLOWED, 540)  # what was sent is no AMQP, or not allowed
 _OF_EXCHANGE = (ACCESS_REFUSED, NOT_FOUND)
 _TOO_LARGE = re.compile(r"message size \d+ is larger than configured max size (\d+)")
 
@@ -20,20 +21,25 @@ def has_code(error: BusError, code: int) -> bool:
     return told is not None and told.code == code
 
 
+def told(code: int, text: str) -> ServerSaid:
+    """What the server said."""
+    return ServerSaid(text, code, permanent=ACCESS_REFUSED <= code <= PRECONDITION or code in _PERMANENT)
+
+
 def refusal(code: int, text: str) -> BusError:
     """The error of a call that made the server close its channel."""
-    permanent = ACCESS_REFUSED <= code <= PRECONDITION or code in (NOT_ALLOWED, 540)
-    return caused(Refused(text) if permanent else Unavailable(text), ServerSaid(text, code))
+    cause = told(code, text)
+    return caused(Refused(text) if cause.permanent else Unavailable(text), cause)
 
 
 def receiver_end(code: int, text: str) -> BusError:
     """The error of a receiver whose channel the server closed."""
-    return caused(ReceiverClosed(f"the server closed the channel: {text}"), ServerSaid(text, code))
+    return caused(ReceiverClosed(f"the server closed the channel: {text}"), told(code, text))
 
 
 def connection_end(code: int, text: str, *, opening: bool) -> BusError:
     """The error of a connection that the server closed, or refused while it was `opening`."""
-    cause = ServerSaid(text, code)
+    cause = told(code, text)
     if not opening or code not in (ACCESS_REFUSED, NOT_ALLOWED, 402):
         return caused(Disconnected(f"the server closed the connection: {text}"), cause)
     if "limit" in text:

@@ -13,10 +13,10 @@ from pamqp.commands import Channel as Commands
 from msgbus import headers as h
 from msgbus.brokers.amqp import codec
 from msgbus.brokers.amqp.confirms import Confirms
-from msgbus.brokers.amqp.errors import blame, receiver_end, refusal
+from msgbus.brokers.amqp.errors import blame, receiver_end, refusal, told
 from msgbus.brokers.amqp.wire import Arrived, Publication
 from msgbus.brokers.mailbox import Mailbox
-from msgbus.brokers.mq.errors import ServerSaid, in_doubt, said
+from msgbus.brokers.mq.errors import in_doubt, said
 from msgbus.brokers.mq.outcomes import Outcomes
 from msgbus.brokers.mq.protocol import SocketProtocol
 from msgbus.brokers.mq.target import PATIENCE
@@ -115,9 +115,9 @@ class LeanChannel:
         return self.closed is not None
 
     def _unsent(self, publication: Publication) -> BusError:
-        told = said(self.closed)
-        if told is not None and not isinstance(self.closed, Disconnected):
-            return blame(publication, told)
+        spoken = said(self.closed)
+        if spoken is not None and not isinstance(self.closed, Disconnected):
+            return blame(publication, spoken)
         return Disconnected(f"not sent: {self.closed}")
 
     # -- consuming
@@ -197,8 +197,8 @@ class LeanChannel:
         code, text = frame.reply_code or 0, frame.reply_text or ""
         if self.closed is None:
             self._calls.fail(refusal(code, text))
-            told = ServerSaid(text, code)
-            self.confirms.fail(lambda publication: blame(publication, told))
+            cause = told(code, text)
+            self.confirms.fail(lambda publication: blame(publication, cause))
             self._end(receiver_end(code, text))
         self.gone()
 

@@ -7,14 +7,16 @@ topology have a connection of their own, opened when it is first needed.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from msgbus.broker import Status
 from msgbus.brokers.amqp.lean import LeanWire
 from msgbus.brokers.amqp.settings import Target
-from msgbus.brokers.amqp.wire import Channel, Wire
+from msgbus.brokers.amqp.wire import Channel, Publication, Wire
 from msgbus.brokers.mq.connections import Failover, Reopened
+from msgbus.brokers.mq.trial import Trial
 from msgbus.clock import Clock
-from msgbus.errors import Disconnected, ReceiverClosed
+from msgbus.errors import BusError, Disconnected, ReceiverClosed
 
 
 class Wires:
@@ -29,6 +31,7 @@ class Wires:
         self._consumes = False
         self._publisher: Channel | None = None
         self._opening = asyncio.Lock()
+        self._trial = Trial()
 
     async def open(self) -> None:
         """Open what is not open: the publishing connection, and the consuming one once it was asked for."""
@@ -45,6 +48,13 @@ class Wires:
         """Connected while no connection that was opened is lost."""
         publishing, consuming = self._publishing.status(), self._consuming.status()
         return consuming if publishing.connected and not (self._consuming.is_new or consuming.connected) else publishing
+
+    async def publish(self, batch: Sequence[Publication]) -> Sequence[BusError | None]:
+        """Publish and wait for all confirms; see wire.Channel. Raises Disconnected."""
+        channel = self._publisher
+        if channel is None or channel.closed is not None:
+            channel = await self.publisher()
+        return await self._trial.publish(batch, channel.publish)
 
     async def publisher(self) -> Channel:
         """The channel with confirms that everything is published on. Raises Disconnected."""

@@ -11,18 +11,30 @@ from msgbus.errors import BusError, Disconnected, Refused, Throttled, Unavailabl
 
 
 class ServerSaid(Exception):
-    """What a server said against a call, a message or a connection. `code`: AMQP's; STOMP has none."""
+    """What a server said against a call, a message or a connection. `code`: AMQP's; STOMP has none.
 
-    def __init__(self, text: str, code: int = 0) -> None:
+    `permanent`: saying the same again would not help.
+    """
+
+    def __init__(self, text: str, code: int = 0, *, permanent: bool = False) -> None:
         super().__init__(f"{code} {text}" if code else text)
         self.text = text
         self.code = code
+        self.permanent = permanent
 
 
 def said(error: BaseException | None) -> ServerSaid | None:
     """What the server said, if that is what caused an error."""
     cause = error.__cause__ if error is not None else None
     return cause if isinstance(cause, ServerSaid) else None
+
+
+def objection(error: BusError | None) -> ServerSaid | None:
+    """What the server has against some message that was under way, perhaps this one, so that its outcome is unknown."""
+    cause: BaseException | None = error if isinstance(error, Disconnected | Unavailable) else None
+    while cause is not None and not isinstance(cause, ServerSaid):
+        cause = cause.__cause__
+    return cause if cause is not None and cause.permanent else None
 
 
 def caused(error: BusError, cause: BaseException | None) -> BusError:

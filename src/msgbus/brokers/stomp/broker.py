@@ -71,9 +71,10 @@ class StompBroker:
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
         """Send all, then wait for their receipts."""
-        conversation, dialect = self._wires.publishing.alive(), self._dialect
+        dialect = self._dialect
+        self._wires.publishing.alive()
         results, frames = prepared(batch, self._frame, await self._missing(batch), self._clock.time())
-        outcomes = await conversation.publish(frames, together=dialect.together)
+        outcomes = await self._wires.publish(frames, together=dialect.together)
         return completed(batch, results, outcomes, _failed)
 
     async def _missing(self, batch: Sequence[Outgoing]) -> Collection[str]:

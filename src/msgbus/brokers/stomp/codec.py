@@ -19,6 +19,7 @@ _OF_VERSION = {"1.0": "", "1.1": "\\\n:", "1.2": "\\\n:\r"}
 _BARE = ("CONNECT", "CONNECTED")
 _SERVERS = ("MESSAGE", "RECEIPT", "ERROR", "CONNECTED")
 _MOST_FORMS = 1000
+_LONGEST = 12  # digits of a content-length
 _EOL = (10, 13)
 _RECEIPT = b"RECEIPT\nreceipt-id:"
 
@@ -28,14 +29,18 @@ class FrameError(Exception):
 
 
 class Frame:
-    """A frame. Headers are unescaped; `content-length` is written by the encoder, and left where it was read."""
+    """A frame. Headers are unescaped; `content-length` is written by the encoder, and left where it was read.
 
-    __slots__ = ("body", "command", "headers")
+    `fault`: what can't be read of a frame that came whole, "" where nothing is.
+    """
 
-    def __init__(self, command: str, headers: Mapping[str, str], body: bytes = b"") -> None:
+    __slots__ = ("body", "command", "fault", "headers")
+
+    def __init__(self, command: str, headers: Mapping[str, str], body: bytes = b"", fault: str = "") -> None:
         self.command = command
         self.headers = headers
         self.body = body
+        self.fault = fault
 
     def __repr__(self) -> str:
         shown = {name: "***" if name == "passcode" else value for name, value in self.headers.items()}
@@ -100,46 +105,48 @@ class Decoder:
                     raise FrameError(f"a head of more than {self._head_limit:,} bytes")
                 self._need = length - at + 1
                 return at
-            command, headers = self._head(data[at:end])
+            command, headers, fault = self._head(data[at:end])
             stop = self._stop(data, at, start, headers)
             if stop < 0:
                 return at
-            frame = Frame(command, headers, data[start:stop])
+            frame = Frame(command, headers, data[start:stop], fault)
             if command == "CONNECTED":
                 self.version = headers.get("version", "1.0")
             frames.append(frame)
             at = stop + 1
 
     def _stop(self, data: bytes, at: int, start: int, headers: Mapping[str, str]) -> int:
-        """Where the NUL after the body is; -1 where it has not come yet."""
-        text = headers.get(CONTENT_LENGTH)
-        if text is None:
-            stop = data.find(b"\0", start)
-            if stop < 0:
-                self._check_body(len(data) - start)
-                self._until_nul, self._need = True, len(data) - at + 1
-            return stop
-        if not text.isdecimal() or len(text) > 12:
-            raise FrameError(f"content-length is {text[:40]!r}")
-        size = int(text)
-        self._check_body(size)
-        stop = start + size
+        """Where the NUL after the body is; -1 where it has not come yet.
+
+        A content-length that can't be right is a property of that name, which ActiveMQ writes there too.
+        """
+        text = headers.get(CONTENT_LENGTH, "")
+        stop = start + int(text) if text.isdecimal() and len(text) <= _LONGEST else -1
+        if not start <= stop <= start + self._body_limit:
+            return self._nul(data, at, start)
         if stop >= len(data):
             self._need = stop + 1 - at
             return -1
-        if data[stop]:
-            raise FrameError("a frame does not end where its content-length says")
+        return self._nul(data, at, start) if data[stop] else stop
+
+    def _nul(self, data: bytes, at: int, start: int) -> int:
+        stop = data.find(b"\0", start)
+        if stop < 0:
+            self._check_body(len(data) - start)
+            self._until_nul, self._need = True, len(data) - at + 1
         return stop
 
     def _check_body(self, size: int) -> None:
         if size > self._body_limit:
             raise FrameError(f"a body of {size:,} bytes, accepted are {self._body_limit:,}")
 
-    def _head(self, raw: bytes) -> tuple[str, dict[str, str]]:
+    def _head(self, raw: bytes) -> tuple[str, dict[str, str], str]:
+        """Command, headers and what is wrong with them: the frame's fault, since its end is known all the same."""
+        fault = ""
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
-            raise FrameError(f"headers are no UTF-8: {error}") from error
+            text, fault = raw.decode("utf-8", "replace"), f"headers are no UTF-8: {error}"
         command, *lines = text.split("\n")
         if "\r" in text:
             command, *lines = (line.removesuffix("\r") for line in text.split("\n"))
@@ -150,11 +157,14 @@ class Decoder:
         for line in lines:
             name, colon, value = line.partition(":")
             if not colon:
-                raise FrameError(f"a header without a colon, in {command}")
+                fault = f"a header without a colon: {line!a:.100}"
             headers[name] = value
         if "\\" in text and command not in _BARE and self._unescape is not None:
-            headers = _unescaped(headers, self._unescape)
-        return command, headers
+            try:
+                headers = _unescaped(headers, self._unescape)
+            except ValueError as error:
+                fault = str(error)
+        return command, headers, fault
 
 
 def _unescaped(headers: dict[str, str], unescape: Callable[[str], str]) -> dict[str, str]:
@@ -193,7 +203,7 @@ def _unescaper(version: str) -> Callable[[str], str] | None:
     def one(match: re.Match[str]) -> str:
         found = known.get(match[0])
         if found is None:
-            raise FrameError(f"a header with the undefined escape {match[0]!r}")
+            raise ValueError(f"a header with the undefined escape {match[0]!a}")
         return found
 
     escape = re.compile(r"\\.?", re.DOTALL)

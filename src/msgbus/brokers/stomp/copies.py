@@ -34,6 +34,6 @@ class Copies:
                 refused = missing_queue(source, dead)
                 return [refused if each.act is Act.DEAD else Unavailable(str(refused)) for each in settlements]
             frames = [dialect.copy(queue, each, self._time()) for each in settlements]
-            return await self._wires.publishing.alive().publish(frames, together=False)
+            return await self._wires.publish(frames, together=False)
         except BusError as error:
             return [passing(error)] * len(settlements)

@@ -23,7 +23,8 @@ def _told(frame: Frame) -> ServerSaid:
     """An ERROR frame: its `message` header, and the first line of its text."""
     message = str(frame.headers.get("message", ""))
     first = frame.body.decode("utf-8", "replace").strip().split("\n\t", 1)[0].strip()
-    return ServerSaid(first if message in first else f"{message}: {first}" if first else message)
+    text = first if message in first else f"{message}: {first}" if first else message
+    return ServerSaid(text, permanent=_FOR_GOOD.search(text) is not None)
 
 
 def connect_error(frame: Frame) -> BusError:
@@ -37,7 +38,7 @@ def refusal(frame: Frame) -> BusError:
     told = _told(frame)
     if _FULL.search(told.text):
         return caused(Throttled(told.text), told)
-    return caused((Refused if _FOR_GOOD.search(told.text) else Unavailable)(told.text), told)
+    return caused((Refused if told.permanent else Unavailable)(told.text), told)
 
 
 def is_gone(error: BusError) -> bool:

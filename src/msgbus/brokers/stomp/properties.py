@@ -13,6 +13,7 @@ from msgbus import headers as h
 from msgbus.brokers.mq import receiver
 from msgbus.brokers.mq.rabbitmq import DELIVERY_COUNT
 from msgbus.brokers.stomp.codec import Frame
+from msgbus.errors import DecodeError
 
 NATIVE = {h.CORRELATION: "correlation-id", h.REPLY_TO: "reply-to", h.TYPE: "type"}
 GROUP = "JMSXGroupID"
@@ -36,7 +37,7 @@ RESERVED = frozenset(
         *(*_COMMON, *_RARE, *NATIVE.values(), AMQP_ID, DELAY),
         *("id", "transaction", "selector", "browser", "transformation-error", "user-id", "app-id", "userID", "login"),
         *("passcode", "AMQ_SCHEDULED_PERIOD", "AMQ_SCHEDULED_CRON", "AMQ_SCHEDULED_REPEAT", "AMQ_SCHEDULER_ACTION"),
-        *("JMSXDeliveryCount", "durable", "auto-delete", "exclusive", "x-queue-name", "x-queue-type"),
+        *("CC", "BCC", "JMSXDeliveryCount", "durable", "auto-delete", "exclusive", "x-queue-name", "x-queue-type"),
     ]
 )
 """Names with a meaning in STOMP or for a server."""
@@ -52,8 +53,9 @@ class Arrived(receiver.Arrived):
         self.body = body
         self.native = native
         self.timestamp = None
+        self.fault: DecodeError | None = None
         self.deliveries = 1
-        self.owner = self.fault = None
+        self.owner = None
 
     def __repr__(self) -> str:
         return f"Arrived({self.native.get('destination')!r}, {len(self.body)} bytes)"
@@ -65,6 +67,8 @@ def read(names: Mapping[str, str], frame: Frame) -> Arrived:
     for name in _COMMON:  # faster than to pick the others
         headers.pop(name, None)
     message = Arrived(headers, frame.body, native)
+    if frame.fault:
+        message.fault = DecodeError(frame.fault)
     if "timestamp" in native:
         message.timestamp = _seconds(native["timestamp"])
     for name, header in names.items():

@@ -7,15 +7,18 @@ alone.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from msgbus.brokers.mq.connections import Failover, Reopened
+from msgbus.brokers.mq.trial import Trial
+from msgbus.brokers.stomp.codec import Frame
 from msgbus.brokers.stomp.conversation import Conversation
 from msgbus.brokers.stomp.lean import LeanLine
 from msgbus.brokers.stomp.settings import Target
 from msgbus.brokers.stomp.wire import Line
 from msgbus.clock import Clock
-from msgbus.errors import Disconnected, Unavailable
+from msgbus.errors import BusError, Disconnected, Unavailable
 
 Greet = Callable[[Conversation], Awaitable[None]]
 
@@ -29,6 +32,12 @@ class Wires:
         self._greet = greet
         self._hosts = Failover(target.hosts, target)
         self.publishing = Reopened(target, self._greeted)
+        self._trial = Trial()
+
+    async def publish(self, frames: Sequence[Frame], *, together: bool) -> Sequence[BusError | None]:
+        """Send and wait for all receipts; see Conversation.publish."""
+        conversation = self.publishing.alive()
+        return await self._trial.publish(frames, partial(conversation.publish, together=together))
 
     async def another(self) -> Conversation:
         """A connection more. Raises Disconnected only where the publishing one is gone too."""

@@ -1,0 +1,48 @@
+"""A raw client of ActiveMQ, and the odd messages that it takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+BODY = b'{"key": "odd", "number": 0}'
+
+FRAMES: Mapping[str, tuple[bytes, bytes]] = {
+    "text with a length": (b"amq-msg-type:text\ncontent-length:27\n", BODY),
+    "text with another length": (b"amq-msg-type:text\ncontent-length:27\n", "\u00fc".encode() * 13 + b"!"),
+    "text beyond the BMP": (b"amq-msg-type:text\n", '{"key": "odd", "number": "\U0001f680"}'.encode()),
+    "a name with a line feed": (b"odd\\nname:x\n", BODY),
+    "a name with two line feeds": (b"odd\\n\\nname:x\n", BODY),
+    "a name with a colon": (b"odd\\cname:x\n", BODY),
+    "a value with line feeds": (b"odd:x\\n\\ny\n", BODY),
+    "a value that is not ASCII": ("odd:\u00fc\U0001f680\n".encode(), BODY),
+    "no body": (b"", b""),
+    "a body that is not UTF-8": (b"content-length:3\n", b"\xff\0\xfe"),
+    "an odd content type": (b"content-type:no/such;charset=\xc3\xbc\n", BODY),
+    "our attempt that is none": (b"msgbus-attempt:x\n", BODY),
+    "a packed header that is no JSON": (b"msgbus:{\n", BODY),
+    "an expiry that is none": (b"ce-expirytime:soon\n", BODY),
+    "a reply to nowhere": (b"reply-to:/queue/nowhere\n", BODY),
+    "a group": (b"JMSXGroupID:g\n", BODY),
+    "a map": (b"transformation:jms-map-json\n", b'{"map": {"entry": [{"string": ["a", "b"]}]}}'),
+}
+"""By what is odd with them: headers of a SEND, and its body."""
+
+
+async def put(url: str, queue: str, frames: Mapping[str, tuple[bytes, bytes]] = FRAMES) -> int:
+    """Send them to a queue; how many. They are there when this returns."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(b"CONNECT\naccept-version:1.2\nhost:/\n\n\0")
+    await _until(reader, b"CONNECTED")
+    for number, (headers, body) in enumerate(frames.values()):
+        writer.write(b"SEND\ndestination:/queue/%b\nreceipt:%d\n%b\n%b\0" % (queue.encode(), number, headers, body))
+        await _until(reader, b"receipt-id:%d\n" % number)
+    writer.close()
+    return len(frames)
+
+
+async def _until(reader: asyncio.StreamReader, mark: bytes) -> None:
+    frame = await reader.readuntil(b"\0")
+    assert mark in frame, frame
