@@ -86,8 +86,8 @@ def _foreign(headers: Mapping[str, Any] | None) -> dict[str, Any]:
 async def test_a_copy_keeps_what_came(
     connect: Connect, rabbitmq: Handle, name: str, client: str, kind: str, act: Act
 ) -> None:
-    if client != "lean" and not pamqp_reads(TABLES[kind]):
-        pytest.skip("aiormq can't read it: with this client it costs the connection")
+    if client != "lean" and (not pamqp_reads(TABLES[kind]) or "not UTF-8" in kind):
+        pytest.skip("aiormq can't read it, or not as it is: see docs/reference/amqp.md")
     broker = await connect()
     source = await queue(broker, name)
     async with RawClient(rabbitmq.url) as raw:
