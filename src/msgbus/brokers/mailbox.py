@@ -27,6 +27,7 @@ class Mailbox(Generic[T]):
     def __init__(self, clock: Clock) -> None:
         self.items: deque[T] = deque()
         self.ended: BusError | None = None
+        self.on_end: Callable[[Exception], None] | None = None
         self._wakeup = Wakeup(clock)
         self.wake = self._wakeup.wake  # something changed
         self._error: BusError | None = None
@@ -51,6 +52,8 @@ class Mailbox(Generic[T]):
         if self.ended is None:
             self.ended = error
             self.items.clear()
+            if self.on_end is not None:
+                self.on_end(error)
         self.wake()
 
     def close(self, *, refuse: bool = False) -> None:

@@ -48,6 +48,7 @@ ROWS: Mapping[str, Row] = {
     "lease_extends": Row("that can be extended"),
     "lease_max": Row("at most, in all", "s", "no limit"),
     "counts_deliveries": Row("deliveries counted through crashes"),
+    "isolates": Row("suspects of a crash are handed out alone"),
     "release_counts": Row("giving back unstarted counts as a delivery"),
     "settle_batch": Row("messages per settle call"),
     "settle_slots": Row("settle calls in flight"),

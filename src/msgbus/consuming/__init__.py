@@ -3,6 +3,7 @@
 - `runner`: keeps one subscription open, receiver after receiver
 - `session`: one open receiver at work; starts and stops all of the following
 - `intake`: asks the receiver for as much as there is room for (`flow`: window, rate, breaker)
+- `suspicion`: notices what may kill its process, so that it is tried alone
 - `fate`: where each delivery is between its receipt and its settlement; what waits behind others of its key
 - `workers`, `worker`, `batches`: run the handlers
 - `heartbeat`: keeps the leases meanwhile

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sized
+from collections.abc import Callable, Coroutine, Sequence, Sized
 from typing import Any
 
 from msgbus import backoff
 from msgbus.broker import Receiver
 from msgbus.clock import Alarms, Clock
 from msgbus.consuming.fate import Fate
-from msgbus.consuming.flow import BreakerState, Rate, Window
+from msgbus.consuming.flow import Rate, Window
 from msgbus.consuming.life import Life
+from msgbus.consuming.policy import Policy
 from msgbus.errors import GONE, PASSING, BusError, said, shown
 from msgbus.handlers.subscription import Subscription
+from msgbus.message import Delivery
 
 log = logging.getLogger("msgbus.intake")
 
@@ -25,13 +27,13 @@ class Intake:
     """Polls until stopped.
 
     `fate` is told what came, and knows what is unsettled and what no worker has taken yet; `starving(True)` is told
-    when it must wait for room, `life` of what goes wrong.
+    when it must wait for room, `life` of what goes wrong. `turning` is done when another prefetch is wanted.
     """
 
     def __init__(
         self,
         subscription: Subscription,
-        breaker: BreakerState | None,
+        policy: Policy,
         receiver: Receiver,
         clock: Clock,
         alarms: Alarms,
@@ -40,7 +42,7 @@ class Intake:
         life: Life,
     ) -> None:
         self._subscription = subscription
-        self._breaker = breaker
+        self._breaker, self._suspicion = policy.breaker, policy.suspicion
         self._receiver = receiver
         self._clock = clock
         self._alarms = alarms
@@ -50,10 +52,13 @@ class Intake:
         self._starving = starving
         self._life = life
         batch = subscription.options.batch.size if subscription.handle_batch is not None else 0
-        self._window = Window(max(subscription.concurrency, 2 * batch), subscription.prefetch)
+        prefetch = 1 if policy.suspicion.is_careful else subscription.prefetch
+        self._window = Window(max(subscription.concurrency, 2 * batch), prefetch)
         rate = subscription.options.limits.rate
         self._rate = Rate(rate) if rate is not None else None
         self._stopping = False
+        self._aside: Sequence[Delivery] = ()
+        self.turning: asyncio.Future[None] = alarms.loop.create_future()
         self._waiting: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
@@ -75,7 +80,7 @@ class Intake:
                 continue
             if self._rate is not None:
                 self._rate.take(len(batch))
-            (self._fate.take_late if self._stopping else self._fate.take)(batch)
+            self._take(batch)
         await self._take_the_last()
 
     async def _take_the_last(self) -> None:
@@ -94,6 +99,17 @@ class Intake:
         asked = getattr(error, "retry_after", None) or 0.0
         await self._clock.sleep(asked + backoff.delay(failures, 0.1, longest=10.0))
 
+    def _take(self, batch: Sequence[Delivery]) -> None:
+        """To the workers; back to the broker where nothing is to be started, or one thing at a time."""
+        turns = not self._stopping and self._suspicion.turns(batch)
+        if turns and self._suspicion.is_careful:
+            self._aside = batch  # given back once nothing new comes, or it would come at once
+        else:
+            (self._fate.take_late if self._stopping else self._fate.take)(batch)
+        if turns:  # end this receiver softly, for one with another prefetch
+            self._stopping = True
+            self.turning.set_result(None)
+
     def stop(self) -> Coroutine[Any, Any, None]:
         """Ask for nothing more from now on; await it, and what is on its way comes in and is released."""
         self._stopping = True
@@ -101,6 +117,9 @@ class Intake:
 
     async def _stop(self) -> None:
         await self._receiver.stop()
+        aside, self._aside = self._aside, ()
+        if aside:
+            self._fate.take_late(aside)
         self.look_again()
 
     def settled(self, count: int) -> None:

@@ -21,6 +21,7 @@ from msgbus import backoff
 from msgbus import headers as h
 from msgbus.consuming.chatter import Chatter, SafeTracebacks
 from msgbus.consuming.flow import BreakerState
+from msgbus.consuming.suspicion import Suspicion
 from msgbus.errors import (
     PASSING,
     BusError,
@@ -62,6 +63,7 @@ class Policy:
 
     def __init__(self, subscription: Subscription, time: Callable[[], float]) -> None:
         self._chatter = Chatter(time)
+        self.suspicion = Suspicion(subscription)
         self.retry = subscription.options.retry
         self.max_deliveries = self.retry.deliveries_cap
         limits = subscription.options.limits

@@ -82,7 +82,8 @@ class Runner:
                 await self._after(error, generation)
 
     async def _run_receiver(self) -> None:
-        source, prefetch = self.subscription.source, self.subscription.prefetch
+        source = self.subscription.source
+        prefetch = 1 if self.policy.suspicion.is_careful else self.subscription.prefetch
         async with self.link.broker.receiver(source, prefetch=prefetch) as receiver:
             if not self._stopping:  # opening may have swallowed the cancellation of `stop`
                 self.life.runs()

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from msgbus.broker import KeepsLeases, Receiver
+from msgbus.broker import KeepsLeases, Receiver, TellsItsEnd
 from msgbus.clock import Alarms, Clock
 from msgbus.consuming.fate import Fate
 from msgbus.consuming.heartbeat import Heartbeat
@@ -23,6 +23,7 @@ from msgbus.handlers.subscription import Subscription
 log = logging.getLogger("msgbus.session")
 
 _HARD_STOP = 5.0  # seconds that cancelled handlers may take to end
+_HOUR = 3600.0  # for handlers that run when one message at a time is to be taken: nothing is wrong with them
 _FLUSH = 10.0  # seconds that the last settlements may take
 
 
@@ -49,11 +50,12 @@ class Session:
         self._tasks: set[asyncio.Task[None]] = set()
         self._hooks: set[asyncio.Task[None]] = set()
         self._polling: asyncio.Task[None] | None = None
+        self._turning: asyncio.Task[None] | None = None
         self._over: asyncio.Future[None] = alarms.loop.create_future()
         self._fate = fate = Fate(subscription, policy, alarms)
         self.in_hand = fate.in_hand
         self._workers = Workers(subscription, policy, alarms, fate, self._spawn)
-        self._intake = Intake(subscription, policy.breaker, receiver, clock, alarms, fate, self._hurry, life)
+        self._intake = Intake(subscription, policy, receiver, clock, alarms, fate, self._hurry, life)
         results = Results(subscription, policy.breaker, fate.in_hand, self._intake.settled, self._afterwards)
         self._settler = Settler(receiver, subscription.capabilities, clock, results, policy.after_refusal, alarms.loop)
         fate.join(
@@ -73,6 +75,9 @@ class Session:
             self._spawn(Heartbeat(self._subscription, self._receiver, self._clock, self.in_hand, self._fate.lost).run())
         if isinstance(self._receiver, KeepsLeases):
             self._receiver.on_lost = self._fate.lost
+        if isinstance(self._receiver, TellsItsEnd):
+            self._receiver.on_end = self._died
+        self._intake.turning.add_done_callback(self._turn)
         try:
             await self._over
         finally:
@@ -96,6 +101,10 @@ class Session:
             await asyncio.wait(self._hooks, timeout=_HARD_STOP)
         if not self._over.done():
             self._over.set_result(None)
+
+    def _turn(self, turning: asyncio.Future[None]) -> None:
+        if not turning.cancelled():
+            self._turning = self._alarms.loop.create_task(self.stop(_HOUR))
 
     def _hurry(self, starving: bool) -> None:
         self._settler.hurry = starving
@@ -131,6 +140,11 @@ class Session:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
+
+    def _died(self, error: Exception) -> None:
+        """The receiver is dead, and intake may not ask it for long."""
+        if not self._over.done():
+            self._over.set_exception(error)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Nothing that a session needs ends without it: what is cancelled from within leaves no half of it behind."""

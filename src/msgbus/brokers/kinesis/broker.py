@@ -83,6 +83,7 @@ class KinesisBroker:
             settle_batch=1000,
             dead_letters=options.failure == "sqs" or ":sqs:" in options.failure,
             counts_deliveries=True,
+            isolates=True,
             release_counts=False,
             fanout=True,
             replay=True,

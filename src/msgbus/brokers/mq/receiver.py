@@ -104,6 +104,15 @@ class PushReceiver(Generic[M, A]):
         self._in_hand = 0
         self._ends_last = False  # stopped: all that is not handed out goes back when nothing is in hand any more
 
+    @property
+    def on_end(self) -> Callable[[Exception], None] | None:
+        """Told of the end of the subscription; see broker.TellsItsEnd."""
+        return self._mailbox.on_end
+
+    @on_end.setter
+    def on_end(self, told: Callable[[Exception], None] | None) -> None:
+        self._mailbox.on_end = told
+
     async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
         """What came, as soon as there is something."""
         if self._ends_last:

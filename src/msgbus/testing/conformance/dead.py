@@ -127,7 +127,7 @@ class DeadLetterTests(Base):
         assert place is not None
         await lab.empty(place)
 
-    @about("counts_deliveries", "dead_letters")
+    @about("counts_deliveries", "isolates", "dead_letters")
     async def test_a_message_that_kills_its_consumers_is_dead_in_the_end(self, lab: Lab) -> None:
         source = await lab.declare(lab.queue() if lab.can.queues else lab.group(), short=True, max_deliveries=2)
         can = lab.broker.capabilities(source)
