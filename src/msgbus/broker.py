@@ -108,6 +108,7 @@ class Receiver(Protocol):
     @property
     def address(self) -> str:
         """Where replies to this receiver go; "" unless its source is a reply inbox."""
+        ...
 
     async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
         """Hand in up to `limit` deliveries as soon as there is one; [] after about `wait` seconds.
@@ -115,6 +116,7 @@ class Receiver(Protocol):
         One caller at a time. Cancel-safe: what a cancelled call had taken is handed in by the next.
         Raises Disconnected or ReceiverClosed when this receiver is dead; any other BusError means "call again".
         """
+        ...
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:
         """Carry out each settlement; None where it was accepted, else the error of that entry alone, in their order.
@@ -127,12 +129,14 @@ class Receiver(Protocol):
         `Settlement.headers` beside all of the message's own, and the original is gone only once the copy is safe.
         Throttled and Unavailable are tried again.
         """
+        ...
 
     async def extend(self, batch: Sequence[Delivery], seconds: float) -> Sequence[BusError | None]:
         """Have each lease end `seconds` from now, later or sooner. Called only where `lease_extends`.
 
         One result per entry, in their order: LeaseLost where it is no longer ours.
         """
+        ...
 
     async def stop(self) -> None:
         """Take nothing new: `receive` returns what it has, then []. Settling still works until the exit."""
@@ -142,19 +146,14 @@ class Receiver(Protocol):
 class KeepsLeases(Protocol):
     """A Receiver whose broker renews leases by itself, and so can lose some of them while the receiver lives.
 
-    The core sets `on_lost`; the receiver calls it with each delivery in hand that is no longer ours, and LeaseLost.
-    """
+    The core sets `on_lost`; the receiver calls it with each delivery in hand that is no longer ours, and LeaseLost."""
 
     on_lost: Callable[[Delivery, Exception], None] | None
 
 
 @runtime_checkable
 class TellsItsEnd(Protocol):
-    """A Receiver that knows of its death before it is asked.
-
-    The core sets `on_end`; the receiver calls it, once, with what it would raise. It may be that nobody asks for long:
-    there is room for nothing more, and handlers take their time over messages that are others' by now.
-    """
+    """A Receiver that calls `on_end`, which the core sets, once it is dead: with a full window nobody asks it."""
 
     on_end: Callable[[Exception], None] | None
 
@@ -223,24 +222,25 @@ class Admin(Protocol):
 
     async def ensure(self, topology: Sequence[Part], mode: Mode) -> Sequence[Difference]:
         """Create what is missing, only say what differs ("verify"), or do nothing ("trust")."""
+        ...
 
     async def dead_letters(self, source: Source) -> Source | None:
         """Where the dead letters of `source` can be read; None where there is no such place."""
+        ...
 
     async def purge(self, source: Source) -> int:
         """Throw away what waits there; how many, about.
 
         What is in flight stays its holder's, who may give it back; a server that can't do so says it in its page.
         """
+        ...
 
     async def backlog(self, source: Source) -> Backlog | None:
         """How much waits there; None where the broker can't tell."""
+        ...
 
     async def seek(self, source: Source, start: Start) -> None:
-        """Have the group read from `start` on, a time or position included.
-
-        Raises Refused where there is no replay, or none from such a place.
-        """
+        """Have the group read from `start` on, a time or position included. Raises Refused where that can't be."""
 
 
 @runtime_checkable
@@ -249,6 +249,7 @@ class MovesLetters(Protocol):
 
     async def move_dead_letters(self, source: Source, progress: Callable[[int], object] | None) -> int | None:
         """Move them; how many, about. None where it can't be done so: then they are sent back one by one."""
+        ...
 
 
 Result = Receipt | BusError  # what became of one entry of a `send`
@@ -276,14 +277,17 @@ class Broker(Protocol):
         A topic without a group is what is published to. `lease` of a source is the one in force, whoever asked for
         it: known once `ensure` was called for it here, or it was opened.
         """
+        ...
 
     def status(self) -> Status:
         """Health of the connection now."""
+        ...
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Result]:
         """Send a batch that keeps to `send_batch` and `send_bytes`: one result per entry, in order.
 
         Raises only Disconnected, for all entries at once."""
+        ...
 
     def receiver(self, source: Source, *, prefetch: int) -> AbstractAsyncContextManager[Receiver]:
         """Open `source`; at most `prefetch` deliveries are unsettled at a time. Leaving closes it.
@@ -292,3 +296,4 @@ class Broker(Protocol):
         Raises Refused where the source is not there or not allowed: at the start `consuming()` raises it, later it is
         tried again, as Disconnected, ReceiverClosed, Throttled and Unavailable are. Leaving never raises.
         """
+        ...
