@@ -1,15 +1,17 @@
 """What a handler needs beside the message: `Annotated[X, Depends(f)]`, resolved for each message.
 
-A dependency may have dependencies of its own, and one that yields is finished after the handler.
+A dependency may have dependencies of its own, and one that yields is finished after the handler. What is opened once,
+for all messages, the lifespan yields.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 from pydantic import BaseModel
 
-from msgbus import Bus, Depends, Topic
+from msgbus import Bus, Depends, Topic, from_lifespan
 
 
 class Order(BaseModel):
@@ -29,11 +31,12 @@ class Session:
         print(f"  saved {what} in {self.database.name}")
 
 
-def database() -> Database:
-    return Database("production")
+@asynccontextmanager
+async def lifespan(bus: Bus) -> AsyncIterator[Database]:
+    yield Database("production")  # opened here, and closed after this line
 
 
-async def session(opened: Annotated[Database, Depends(database)]) -> AsyncIterator[Session]:
+async def session(opened: Annotated[Database, Depends(from_lifespan(Database))]) -> AsyncIterator[Session]:
     print("  session begins")
     yield Session(opened)
     print("  session ends")
@@ -41,7 +44,7 @@ async def session(opened: Annotated[Database, Depends(database)]) -> AsyncIterat
 
 
 orders = Topic("orders", Order)
-bus = Bus()
+bus = Bus(lifespan=lifespan)
 done = asyncio.Event()
 
 
@@ -57,7 +60,7 @@ async def main() -> None:
         await done.wait()
         done.clear()
 
-    bus.dependencies.override(database, lambda: Database("a test database"))  # what tests do
+    bus.dependencies.override(from_lifespan(Database), lambda: Database("a test database"))  # what tests do
     async with bus.consuming():
         print("overridden:")
         await bus.publish(orders, Order(order_id="2"))

@@ -1,5 +1,7 @@
 """Handlers in modules of their own, put together into one bus, with a lifespan around them.
 
+A router publishes through the bus that it is in, and may have middlewares for its handlers alone.
+
 Each part below would be a module; examples/shop is the same as a package.
 """
 
@@ -9,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from pydantic import BaseModel
 
-from msgbus import Bus, Router, Rpc, Topic
+from msgbus import Bus, Delivery, Handle, Router, Rpc, Topic
 
 # -- topics.py: what the modules share
 
@@ -23,17 +25,24 @@ class StockRequest(BaseModel):
 
 
 orders = Topic("orders", Order)
+packed = Topic("packed", str)
 stock = Rpc("stock", StockRequest, int)
 
 # -- billing.py
 
-billing = Router()
+
+async def audited(delivery: Delivery, handle: Handle) -> None:
+    await handle(delivery)
+    print(f"audit: {delivery.source.name} is billed")
 
 
-@billing.subscriber(orders, group="billing")
-async def charge(order: Order) -> None:
-    print(f"billing: order {order.order_id}")
-    handled.put_nowait(order.order_id)
+billing = Router(middlewares=[audited])  # around all its handlers; `.around(...)` is for one of them
+
+
+@billing.subscriber(packed, group="billing")
+async def charge(order_id: str) -> None:
+    print(f"billing: order {order_id}")
+    handled.put_nowait(order_id)
 
 
 # -- warehouse.py
@@ -45,7 +54,7 @@ on_stock: dict[str, int] = {}
 @warehouse.subscriber(orders, group="warehouse")
 async def pack(order: Order) -> None:
     print(f"warehouse: order {order.order_id}")
-    handled.put_nowait(order.order_id)
+    await warehouse.publish(packed, order.order_id)  # the bus is not known here
 
 
 @warehouse.responder(stock)
@@ -75,7 +84,6 @@ async def main() -> None:
         tea = await bus.request(stock, StockRequest(sku="tea"))
         print(f"tea on stock: {tea}")
         await bus.publish(orders, Order(order_id="1"))
-        await handled.get()
         await handled.get()
 
 

@@ -1,7 +1,8 @@
 """SQS and SNS: order per key on FIFO, a filter on the payload, and a queue that somebody else writes to.
 
-Needs AWS credentials and a region, or an emulator:
+Needs AWS credentials and a region, or an emulator, started in the repository:
 
+    pip install 'msgbus[aws]'
     eval "$(python -m tests.servers start ministack)"
     python examples/13_sqs.py
 

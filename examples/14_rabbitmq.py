@@ -1,7 +1,11 @@
 """The same code on RabbitMQ: a topic exchange, a queue per group, and a service that knows nothing of msgbus.
 
-Needs a server: MSGBUS_URL=amqp://guest:guest@localhost/ python examples/14_rabbitmq.py
-Exchanges and queues are made at start (MSGBUS_PROVISION=create) and stay; install `msgbus[amqp]`.
+Needs a server, and aio-pika for the stranger:
+
+    pip install 'msgbus[amqp]' aio-pika
+    MSGBUS_URL=amqp://guest:guest@127.0.0.1/ python examples/14_rabbitmq.py
+
+Exchanges and queues are made at start (MSGBUS_PROVISION=create) and stay.
 """
 
 import asyncio

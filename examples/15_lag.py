@@ -1,7 +1,8 @@
 """How late a consumer is, shard by shard, as a Prometheus gauge.
 
-Needs `pip install prometheus-client`, AWS credentials and a region, or an emulator:
+Needs AWS credentials and a region, or an emulator, started in the repository:
 
+    pip install 'msgbus[aws]' prometheus-client
     eval "$(python -m tests.servers start ministack)"
     python examples/15_lag.py
 

@@ -167,7 +167,7 @@ class SqliteBroker:
             receive_batch=100, order="key", lease=lease, lease_extends=True, counts_deliveries=True,
             release_counts=False, settle_batch=100, settle_linger=0.001, confirms_settlement=True,
             retry_delay=30 * 86400.0, retry_resolution=self.options.poll, retry_keeps_order=True, dead_letters=True,
-            fanout=True, queues=True, reply=True,
+            fanout=True, queues=True, reply=True, backlog="all",
         )  # fmt: skip
 
     def status(self) -> Status:

@@ -13,8 +13,21 @@ from tests.conftest import OpenScripted
 from tests.models import ORDERED, ORDERS, WORK, Ask, Order, Price
 from tests.scripted import PLAIN, HandClock, ScriptedAdmin, consuming, turns
 
-from msgbus import Bus, BusError, ConfigError, Disconnected, Queue, Refused, Rpc, Settings, Topic, brokers
-from msgbus.broker import Binding, Difference, QueueSpec, Status, TopicSpec
+from msgbus import (
+    Bus,
+    BusError,
+    ConfigError,
+    Disconnected,
+    PublishFailed,
+    Queue,
+    Refused,
+    Rpc,
+    Settings,
+    Topic,
+    Unavailable,
+    brokers,
+)
+from msgbus.broker import Binding, Difference, Part, QueueSpec, Status, TopicSpec
 from msgbus.message import Outgoing, Receipt, Source
 
 
@@ -43,6 +56,47 @@ async def test_nested_blocks_share_the_connection(scripted: OpenScripted) -> Non
         assert broker.connected
     assert broker.connects == 1
     assert not broker.connected
+
+
+async def test_handlers_run_once_however_many_blocks_consume(scripted: OpenScripted, clock: HandClock) -> None:
+    """A web application's lifespan inside a TestBus, or beside `msgbus run`: no second set of consumers."""
+    scripted()
+    lives: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(bus: Bus) -> AsyncIterator[None]:
+        lives.append("begins")
+        yield
+        lives.append("ends")
+
+    bus = Bus("scripted://one", clock=clock, lifespan=lifespan)
+    bus.subscriber(ORDERS, group="g")(_handle)
+    async with consuming(bus, clock):
+        runners = bus.runners
+        async with bus.consuming() as shared:
+            assert shared is bus
+            assert bus.runners is runners
+            await bus.publish(ORDERS, Order(order_id="1"))
+        assert [each.life.now.state for each in bus.runners] != ["stopped"]
+        assert lives == ["begins"]
+    assert lives == ["begins", "ends"]
+    async with consuming(bus, clock):
+        assert bus.runners is not runners
+    assert lives == ["begins", "ends"] * 2
+
+
+async def test_who_shares_a_start_that_fails_is_told_so(scripted: OpenScripted, clock: HandClock) -> None:
+    scripted()
+
+    @asynccontextmanager
+    async def lifespan(bus: Bus) -> AsyncIterator[None]:
+        await turns()
+        raise LookupError("no database")
+        yield
+
+    bus = Bus("scripted://one", clock=clock, lifespan=lifespan)
+    results = await asyncio.gather(_consume(bus), _consume(bus), return_exceptions=True)
+    assert [str(each) for each in results] == ["no database"] * 2
 
 
 async def test_two_tasks_that_open_a_bus_both_find_it_open(scripted: OpenScripted, clock: HandClock) -> None:
@@ -174,6 +228,18 @@ async def test_what_is_taken_must_be_of_the_right_kind() -> None:
             await bus.request(cast(Rpc[Ask, Price], ORDERS), Ask(sku="a"))
 
 
+async def test_what_was_published_before_must_be_of_the_right_kind_too() -> None:
+    """Whatever was opened for one verb is not there for another one."""
+    async with Bus() as bus:
+        await bus.publish(ORDERS, Order(order_id="1"))
+        with pytest.raises(PublishFailed):  # nobody has made the queue; its outlet is known now
+            await bus.publish_many(WORK, [Order(order_id="1")])
+        with pytest.raises(ConfigError, match=r"got Topic\('orders', Order\).*send\(\) a Queue"):
+            await bus.send(cast(Queue[Order], ORDERS), Order(order_id="1"))
+        with pytest.raises(ConfigError, match=r"got Queue\('work', Order\): publish\(\) takes a Topic"):
+            await bus.publish(cast(Topic[Order], WORK), Order(order_id="1"))
+
+
 @pytest.mark.parametrize(
     ("url", "text"),
     [
@@ -186,6 +252,88 @@ async def test_what_is_taken_must_be_of_the_right_kind() -> None:
 async def test_a_url_that_can_t_work_is_refused_at_start(url: str, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         await Bus(url).__aenter__()
+
+
+@pytest.mark.parametrize(
+    ("variables", "text"),
+    [
+        ({"MSGBUS_URL": "kafka://x"}, "MSGBUS_URL: 'kafka://x': no broker for the scheme 'kafka'"),
+        ({"MSGBUS_URL": ""}, "MSGBUS_URL is ''"),
+        ({"MSGBUS_ROUTES": '{"orders": "kafka://x"}'}, "the route 'orders': 'kafka://x': no broker"),
+    ],
+)
+async def test_the_setting_of_a_url_that_can_t_work_is_named(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], text: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=text):
+        await Bus().__aenter__()
+
+
+async def test_what_is_asked_at_start_is_tried_as_long_as_connecting(clock: HandClock, scripted: OpenScripted) -> None:
+    """Brokers on AWS have no connection: what their server is asked first is what fails where it is away."""
+    broker, asked, away = scripted(), 0, 0
+
+    async def ensure(topology: Sequence[Part], mode: str) -> Sequence[Difference]:
+        nonlocal asked
+        asked += 1
+        if asked < away:
+            raise Unavailable("no connection to it")
+        return ()
+
+    for failures, raises in ((4, False), (1_000, True)):
+        asked, away, bus = 0, failures, Bus("scripted://one", clock=clock, settings=Settings(connect_timeout=7.0))
+        bus.subscriber(ORDERS, group="g")(_handle)
+        broker.admin.ensure = ensure  # type: ignore[method-assign]
+        began = clock.now()
+        running = asyncio.ensure_future(_consume(bus))
+        await clock.until(running.done)
+        assert isinstance(running.exception(), Unavailable) is raises
+        if raises:
+            assert clock.now() - began == pytest.approx(7.0)
+
+
+async def test_a_connection_that_is_lost_at_start_is_made_again_and_no_longer_than_that(
+    clock: HandClock, scripted: OpenScripted
+) -> None:
+    broker, lost, wanted = scripted(), 0, 0
+
+    async def ensure(topology: Sequence[Part], mode: str) -> Sequence[Difference]:
+        nonlocal lost
+        if broker.connects <= wanted:
+            lost += 1
+            raise Disconnected("gone")
+        return ()
+
+    async def on_connect() -> None:
+        if broker.connects > 2:
+            raise Disconnected("still gone")
+
+    for connections, raises in ((1, False), (1_000, True)):
+        wanted, broker.connects, bus = connections, 0, _service(clock)
+        broker.admin.ensure = ensure  # type: ignore[method-assign]
+        broker.on_connect = on_connect
+        began, running = clock.now(), asyncio.ensure_future(_consume(bus))
+        await clock.until(running.done)
+        assert isinstance(running.exception(), Disconnected) is raises
+        assert clock.now() - began < 8.0
+    assert lost > 2
+
+
+def _service(clock: HandClock) -> Bus:
+    bus = Bus("scripted://one", clock=clock, settings=Settings(connect_timeout=7.0))
+    bus.subscriber(ORDERS, group="g")(_handle)
+    return bus
+
+
+async def _handle(order: Order) -> None:
+    """A handler that does nothing."""
+
+
+async def _consume(bus: Bus) -> None:
+    async with bus.consuming():
+        pass
 
 
 async def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,6 +438,31 @@ async def test_closing_goes_on_when_one_broker_fails_to_close(
         await bus.__aexit__(None, None, None)
     assert not two.connected
     assert bus.health().problems == ("the bus is not open",)
+
+
+async def test_closing_goes_on_when_one_broker_never_ends(
+    scripted: OpenScripted, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client that catches its cancellation and goes on, too."""
+    one, two = scripted(name="one"), scripted(name="two")
+    over, swallowed = asyncio.Event(), 0
+
+    async def stubborn() -> None:
+        nonlocal swallowed
+        while not over.is_set():
+            try:
+                await over.wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+
+    monkeypatch.setattr(one, "close", stubborn)
+    monkeypatch.setattr("msgbus.wiring._LAST_CLOSE", 0.05)
+    async with Bus(settings=Settings(url="scripted://one", routes={"work": "scripted://two"})):
+        pass
+    assert not two.connected
+    assert swallowed
+    assert "closing scripted://one took longer than 0.05 s and was given up" in caplog.text
+    over.set()
 
 
 async def test_a_bus_that_is_being_closed_takes_nothing_new(clock: HandClock, scripted: OpenScripted) -> None:

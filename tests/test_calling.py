@@ -136,6 +136,22 @@ async def test_every_reply_is_acknowledged(clock: HandClock, scripted: OpenScrip
     assert h.time_of(out.headers, h.EXPIRES) == clock.time() + 30.0
 
 
+async def test_an_inbox_takes_and_settles_no_more_at_once_than_its_broker_does(
+    clock: HandClock, scripted: OpenScripted
+) -> None:
+    broker = scripted(replace(PLAIN, receive_batch=5, settle_batch=2))
+    bus = Bus("scripted://one", clock=clock)
+    async with bus, asyncio.TaskGroup() as group:
+        for sku in "abcde":
+            group.create_task(bus.request(PRICES, Ask(sku=sku)))
+        await clock.until(lambda: sum(map(len, broker.sent)) == 5)
+        sent = [out for batch in broker.sent for out in batch]
+        broker.feed("inbox", *map(reply_to, sent))
+        await clock.until(lambda: len(broker.settled) == 5)
+    assert broker.receivers[0].limits[0] == 5
+    assert [len(batch) for batch in broker.settle_calls] == [2, 2, 1]
+
+
 async def test_the_responder_s_error_reaches_the_requester_as_class_and_text_alone(
     clock: HandClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -355,7 +371,7 @@ async def test_a_request_that_was_refused_leaves_nothing_behind(clock: HandClock
 async def test_a_broker_without_inboxes_refuses_requests_with_the_remedy(scripted: OpenScripted) -> None:
     scripted(replace(PLAIN, reply=False))
     async with Bus("scripted://one") as bus:
-        with pytest.raises(ConfigError, match=r"Rpc\('prices'.*has no reply inboxes; route it with MSGBUS_ROUTES"):
+        with pytest.raises(ConfigError, match=r"Rpc\('prices'.*has no reply inboxes; route it to another broker with"):
             await bus.request(PRICES, Ask(sku="a"))
 
 
@@ -395,3 +411,31 @@ async def test_a_request_in_a_handler_keeps_the_causation(clock: HandClock) -> N
         receipt = await bus.publish(ORDERS, Order(order_id="1"))
         await clock.until(lambda: seen)
     assert seen[0].causation_id == receipt.id
+
+
+class OutOfStock(Exception):
+    """An answer, not a failure."""
+
+
+async def test_an_error_that_the_call_declares_is_an_answer(clock: HandClock, caplog: pytest.LogCaptureFixture) -> None:
+    """Told at once, without another attempt and without a traceback; any other one is a failure as before."""
+    bus, attempts = Bus(clock=clock), 0
+    stock = Rpc("stock", Ask, Price, errors=[OutOfStock])
+
+    @bus.responder(stock, retry=Retry(attempts=3, first_delay=5.0, jitter=0))
+    async def look(ask: Ask) -> Price:
+        nonlocal attempts
+        attempts += 1
+        raise OutOfStock(ask.sku) if ask.sku == "tea" else LookupError(ask.sku)
+
+    caplog.set_level(logging.INFO, "msgbus")
+    async with consuming(bus, clock):
+        for sku, error, expected in (("tea", "OutOfStock", 1), ("salt", "LookupError", 4)):
+            asking = asyncio.create_task(bus.request(stock, Ask(sku=sku), timeout=60.0))
+            await clock.until(asking.done)
+            failed = asking.exception()
+            assert isinstance(failed, RemoteError)
+            assert (failed.type, failed.detail, attempts) == (error, sku, expected)
+    answered = [r for r in caplog.records if "OutOfStock" in r.getMessage()]
+    assert [(r.levelno, r.exc_info) for r in answered] == [(logging.INFO, None)]
+    assert any(r.levelno == logging.ERROR and r.exc_info for r in caplog.records)

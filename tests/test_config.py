@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from msgbus import ConfigError
-from msgbus.config import Settings, load_settings
+from msgbus.config import Settings, likely_mistakes, load_settings
 
 
 def test_the_defaults() -> None:
@@ -62,3 +62,59 @@ def test_a_bad_argument_is_named_as_one() -> None:
 def test_settings_don_t_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().url = "memory://x"
+
+
+def test_json_that_is_nested_too_deep_is_a_bad_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSGBUS_ROUTES", "[" * 100_000)
+    with pytest.raises(ConfigError, match="nested too deep"):
+        load_settings()
+
+
+# -- production
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ({}, ["MSGBUS_URL is not set", "MSGBUS_ENV=production"]),
+        ({"MSGBUS_URL": "memory://"}, ["MSGBUS_URL is memory://"]),
+        ({"MSGBUS_URL": "sqs://", "MSGBUS_ROUTES": '{"orders": "memory://a"}'}, ["the route 'orders' is memory://"]),
+        ({"MSGBUS_ULR": "sqs://"}, ["MSGBUS_URL is not set"]),
+    ],
+)
+def test_production_demands_a_broker(monkeypatch: pytest.MonkeyPatch, values: dict[str, str], texts: list[str]) -> None:
+    monkeypatch.setenv("MSGBUS_ENV", "production")
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as refused:
+        load_settings()
+    for text in texts:
+        assert text in str(refused.value)
+
+
+def test_production_makes_nothing_in_passing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSGBUS_ENV", "production")
+    assert load_settings(url="sqs://").provision == "verify"
+    monkeypatch.setenv("MSGBUS_PROVISION", "create")
+    assert load_settings(url="sqs://").provision == "create"
+
+
+def test_environments_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSGBUS_ENV", "prod")
+    with pytest.raises(ConfigError, match=r"MSGBUS_ENV is 'prod'.*'development' or 'production'"):
+        load_settings()
+
+
+# -- what looks misspelt
+
+
+def test_the_nearest_name_is_told() -> None:
+    unknown = "which this bus does not declare (what is only published, bus.publishes(...) declares)"
+    settings = Settings(routes={"ordres": "memory://b", "orders": "memory://b", "xyz": "memory://b"})
+    environment = {"MSGBUS_ULR": "", "MSGBUS_FOO_BAR_BAZ": "", "msgbus_url": "", "MSGBUS_TEST_X": "", "PATH": ""}
+    assert likely_mistakes(settings, {"orders", "quotes"}, environment) == [
+        "MSGBUS_FOO_BAR_BAZ is no setting of msgbus",
+        "MSGBUS_ULR is no setting of msgbus: is MSGBUS_URL meant?",
+        f"MSGBUS_ROUTES names 'ordres', {unknown}: is orders meant?",
+        f"MSGBUS_ROUTES names 'xyz', {unknown}",
+    ]

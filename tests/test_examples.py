@@ -1,5 +1,6 @@
 """Every example runs as its reader would run it, and prints what it should. The demo too, and it notices losses."""
 
+import ast
 import os
 import re
 import subprocess
@@ -61,8 +62,9 @@ PRINTED = {
     "07_routers": """
         open for business
         tea on stock: 12
-        billing: order 1
         warehouse: order 1
+        billing: order 1
+        audit: packed is billed
         closed
     """,
     "08_middlewares": """
@@ -106,6 +108,20 @@ PRINTED = {
     "15_lag": """
         msgbus_lag_seconds{group="billing",shard="shardId-000000000000",topic="late-orders"} #.#
     """,
+    "16_fastapi": """
+        202, confirmed 1
+        202, confirmed 2
+        {'ready': True, 'problems': []}
+    """,
+    "18_outbox": """
+        waiting: 1
+        billed order 1
+        waiting: 0
+    """,
+    "17_blocking_code": """
+        written: ['1', '2', '3']
+        total: 600
+    """,
     "sqlite_broker": """
         job 7, attempt 1
         job 7, attempt 2
@@ -123,10 +139,16 @@ UNORDERED = {"01_hello", "02_retries_and_dead_letters", "07_routers"}
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """As in a fresh shell: no setting of this machine, and warnings are errors."""
-    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("MSGBUS_")}
-    environment |= {"PYTHONUTF8": "1", "COLUMNS": "120", **variables}
-    command = [sys.executable, "-W", "error", *arguments]
+    """A Python where warnings are errors."""
+    return started([sys.executable, "-W", "error", *arguments], **variables)
+
+
+def started(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    """As in a fresh shell, with the project's Python: no setting of this machine."""
+    foreign = ("MSGBUS_", "AWS_")
+    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment |= {"PYTHONUTF8": "1", "COLUMNS": "120", "PATH": path, **variables}
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=50 * slowness(), check=False
     )
@@ -138,20 +160,34 @@ def lines_of(text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", sorted(PRINTED.keys() - NEEDS.keys()))
 def test_example_prints_what_it_should(name: str) -> None:
-    check_printed(name)
+    check(name, run(f"examples/{name}.py"))
 
 
 @pytest.mark.parametrize("name", [name for name, server in NEEDS.items() if server == "ministack"])
 def test_example_on_aws_prints_what_it_should(name: str, ministack: Handle) -> None:
-    check_printed(name, **ministack.env)
+    """As its docstring says it, in a shell without credentials."""
+    without = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
+    check(name, run_as_told(name, MSGBUS_TEST_AWS_ENDPOINT=ministack.url, **without))
 
 
 def test_example_on_rabbitmq_prints_what_it_should(rabbitmq: Handle) -> None:
-    check_printed("14_rabbitmq", MSGBUS_URL=rabbitmq.url, MSGBUS_PREFIX=f"example-{uuid.uuid4().hex[:8]}.")
+    prefix = {"MSGBUS_PREFIX": f"example-{uuid.uuid4().hex[:8]}."}
+    check("14_rabbitmq", run_as_told("14_rabbitmq", **{"amqp://guest:guest@127.0.0.1/": rabbitmq.url}, **prefix))
 
 
-def check_printed(name: str, **variables: str) -> None:
-    done = run(f"examples/{name}.py", **variables)
+def run_as_told(name: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The commands of its docstring in a shell, all but the installing; a URL among `variables` is exchanged."""
+    told = ast.get_docstring(ast.parse((ROOT / f"examples/{name}.py").read_text(encoding="utf-8"))) or ""
+    commands = [line.strip() for line in told.splitlines() if line.startswith("    ")]
+    assert commands[0].startswith("pip install ")
+    assert commands[-1].endswith(f"python examples/{name}.py")
+    script = "\n".join(commands[1:])
+    for url in [given for given in variables if "://" in given]:
+        script = script.replace(url, variables.pop(url))
+    return started(["bash", "-euo", "pipefail", "-c", script], PYTHONWARNINGS="error", **variables)
+
+
+def check(name: str, done: subprocess.CompletedProcess[str]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     printed, wanted = lines_of(done.stdout), lines_of(PRINTED[name])
     if name in UNORDERED:
@@ -164,9 +200,10 @@ def test_every_example_is_run() -> None:
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(PRINTED)
 
 
-def test_the_tests_of_the_testing_example_pass() -> None:
-    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "examples/10_testing.py")
-    assert "2 passed" in done.stdout, done.stdout + done.stderr
+@pytest.mark.parametrize(("name", "count"), [("10_testing", 2), ("16_fastapi", 5)])
+def test_the_tests_of_an_example_pass(name: str, count: int) -> None:
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", f"examples/{name}.py")
+    assert f"{count} passed" in done.stdout, done.stdout + done.stderr
 
 
 # -- the demo
@@ -196,10 +233,17 @@ def test_the_demo_loses_nothing_and_says_so() -> None:
 
 
 def test_the_demo_has_a_live_view_on_a_terminal() -> None:
-    done = run("-m", "examples.shop.demo", "--seconds", "1", "--seed", "1", FORCE_COLOR="1", COLUMNS="120", LINES="40")
+    screen = {"FORCE_COLOR": "1", "COLUMNS": "120", "LINES": "40"}
+    done = run("-m", "examples.shop.demo", "--seconds", "1", "--seed", "1", **screen)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     for part in ("subscriptions", "what happens", "orders → billing", "started again", "lost 0, out of order 0"):
         assert part in done.stdout
+
+
+@pytest.mark.parametrize("url", ["memory://", "memory://?lease=20"])
+def test_the_demo_runs_on_an_embedded_broker_without_a_name(url: str) -> None:
+    done = run("-m", "examples.shop.demo", "--seconds", "1", "--seed", "1", "--plain", MSGBUS_URL=url)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
 
 
 SOURCE = Source("topic", "orders", "billing", ordered=True)

@@ -10,7 +10,7 @@ from tests.conftest import OpenScripted
 from tests.models import ORDERS, PRICES, WORK, Ask, Order, Price, Refund
 from tests.scripted import HandClock, consuming, delivery, turns
 
-from msgbus import Bus, Delivery, Depends, Limits, Message, Outgoing, RegistrationError, Router, Topic
+from msgbus import Batch, Bus, Delivery, Depends, Limits, Message, Outgoing, RegistrationError, Router, Topic
 from msgbus import headers as h
 from msgbus.envelope.structured import STRUCTURED
 from msgbus.message import Act, Address, Source
@@ -36,8 +36,13 @@ def test_a_decorated_function_is_the_same_function() -> None:
     ("decorate", "text"),
     [
         (lambda bus: bus.subscriber(WORK, group="g"), r"subscriber\(\) takes a Topic, got Queue\('work', Order\)"),
+        (
+            lambda bus: bus.consumer(WORK, batch=Batch())(handle),
+            r"Queue\('work', Order\): batch= is for handlers of lists, handle takes single messages",
+        ),
+        (lambda bus: bus.subscriber(ORDERS, group="g", batch=Batch())(handle), "batch= is for handlers of lists"),
         (lambda bus: bus.consumer(ORDERS), r"consumer\(\) takes a Queue, got Topic"),
-        (lambda bus: bus.responder(ORDERS), r"responder\(\) takes a Rpc, got Topic"),
+        (lambda bus: bus.responder(ORDERS), r"responder\(\) takes an Rpc, got Topic"),
         (lambda bus: bus.subscriber(ORDERS, group="a b"), r"Topic\('orders', Order\): group name 'a b'"),
         (lambda bus: bus.subscriber(ORDERS, group=""), r"group name ''"),
     ],
@@ -65,7 +70,7 @@ def test_a_second_handler_of_one_place_is_refused(decorate: Any, first: Any, sec
 def test_a_refused_handler_leaves_nothing_behind() -> None:
     bus = Bus()
     with pytest.raises(RegistrationError):
-        bus.consumer(WORK)(lambda order: None)  # type: ignore[type-var]
+        bus.consumer(WORK)(lambda: None)  # type: ignore[arg-type, misc]
     assert bus.registrations == []
     bus.consumer(WORK)(handle)
 

@@ -373,6 +373,8 @@ def test_the_command_line(cli: Callable[..., int], capsys: pytest.CaptureFixture
     assert cli("start", "ministack") == 0
     export = capsys.readouterr().out
     assert export.startswith("export MSGBUS_TEST_AWS_ENDPOINT=http://127.0.0.1:")
+    assert "\nexport AWS_ENDPOINT_URL=http://127.0.0.1:" in export
+    assert "\nexport AWS_ACCESS_KEY_ID=" in export
     assert cli("status", "ministack") == 0
     assert "runs as process" in capsys.readouterr().out
     assert cli("kill", "ministack") == 0

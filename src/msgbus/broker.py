@@ -4,6 +4,7 @@ A broker moves bytes. Retry, batching, ordering, reconnecting, codecs and leases
 `Capabilities` to know what the broker does natively and what it must do itself.
 
 What holds throughout:
+
 - Names of topics, queues and groups are 1 to 80 ASCII letters, digits, `.`, `-` and `_`, after a prefix of up to 40
   of the same. No other character comes, so a broker may use them as separators of its own (`/`, `:`, `~`).
 - The core opens a `Delivery` in place: its body and headers are what the handler sees. A broker that retries or
@@ -73,6 +74,7 @@ class Capabilities:
     reply: bool = False  # reply inboxes
     inboxes: str | None = None  # a regular expression: what the address of a reply inbox looks like; None: anything
     replay: bool = False  # `Start` and `seek`
+    backlog: Literal["none", "ready", "all"] = "none"  # what `Admin.backlog` counts; "all": the delayed, in flight too
     shared: bool = True  # other processes reach it
 
 
@@ -87,7 +89,7 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Health of the connection: `reason` says what is wrong or what blocks it.
+    """Health of the connection: `reason` says what is wrong or what blocks it, or what fails beside what works.
 
     `lags`: of what is received now, where the broker knows without asking; others have `Admin.backlog`.
     """
@@ -206,10 +208,9 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How much waits: `depth` ready or delayed, `in_flight` delivered and unsettled.
+    """How much waits: `depth` ready or delayed, `in_flight` delivered and unsettled; None: not told apart from `depth`.
 
-    `in_flight` None: it can't be told apart, and may be in `depth`. `oldest`: age in seconds of what waits longest,
-    None where nothing waits or nobody knows.
+    `oldest`: age in seconds of what waits longest, None where nothing waits or nobody knows.
     """
 
     depth: int
@@ -240,7 +241,7 @@ class Admin(Protocol):
         ...
 
     async def seek(self, source: Source, start: Start) -> None:
-        """Have the group read from `start` on, a time or position included. Raises Refused where that can't be."""
+        """Have the group read from `start` on, that included. Raises Refused where that can't be."""
 
 
 @runtime_checkable

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from fast_depends import Provider
 
-from msgbus.calling import Call
-from msgbus.clock import Alarms, Clock, SystemClock
+from msgbus.broker import Part
+from msgbus.clock import Clock, SystemClock
 from msgbus.config import Settings, load_settings
+from msgbus.consuming.counts import BusStats, stats_of
 from msgbus.consuming.health import Health, health_of
-from msgbus.consuming.runner import Runner
+from msgbus.consuming.rest import at_rest
+from msgbus.consuming.runner import Runner, running
+from msgbus.consuming.sharing import Shared
 from msgbus.envelope.claim import BodyStore
-from msgbus.errors import BusError
+from msgbus.errors import BusError, RegistrationError, bare_errors
+from msgbus.handlers.context import CURRENT
+from msgbus.handlers.lifespan import Yielded, check_yielded
 from msgbus.handlers.middleware import ConsumeMiddleware
 from msgbus.handlers.registration import Registration
-from msgbus.message import Receipt, Source
-from msgbus.options import OnDead, SendOptions
-from msgbus.publishing.deadline import Deadline
+from msgbus.message import Source
+from msgbus.options import OnDead
 from msgbus.publishing.link import Link
 from msgbus.publishing.middleware import PublishMiddleware
 from msgbus.publishing.outlet import Outlet
+from msgbus.publishing.port import NOT_OPEN, Ports
 from msgbus.router import Router
-from msgbus.topic import Queue, Rpc, Topic
-from msgbus.wiring import Equipment, Wiring, sources_of
+from msgbus.topic import Queue, Topic
+from msgbus.wiring import Equipment, Listener, Wiring, sources_of
 
 T = TypeVar("T")
 Request = TypeVar("Request")
@@ -40,9 +44,10 @@ Lifespan = Callable[["Bus"], AbstractAsyncContextManager[Any]]
 class Bus(Router):
     """Typed publish/subscribe and request/reply over one or several brokers.
 
-    `url`: the default broker; without it MSGBUS_URL decides, and memory:// if that is unset. `lifespan(bus)`: an
-    async context manager around the handlers' life. `store` takes bodies that are too large for the broker. Use it
-    as `async with bus:` to publish and request, or `async with bus.consuming():` to run the handlers too.
+    `url`: the default broker; else MSGBUS_URL decides, and memory:// if that is unset. `lifespan(bus)`: an async
+    context manager around their life; what it yields, handlers and dependencies get with `from_lifespan`. `store` takes
+    bodies too large for the broker. `async with bus:` is for publishing and requests, `async with bus.consuming():`
+    runs the handlers too.
     """
 
     def __init__(
@@ -73,13 +78,11 @@ class Bus(Router):
         self._settings: Settings | None = None
         self._lifespan = lifespan
         self._users = 0
+        self._shared: Shared[None] = Shared()
+        self._declares = True
         self._wiring: Wiring | None = None
         self._connecting: asyncio.Future[None]
-        # Of the wiring, to be found quickly at each publish:
-        self._outlets: Mapping[object, Outlet] = {}
-        self._calls: Mapping[object, Call] = {}
-        self._alarms: Alarms
-        self._timeout = 30.0
+        self._ports = Ports(NOT_OPEN)
 
     @property
     def settings(self) -> Settings:
@@ -92,25 +95,29 @@ class Bus(Router):
         return self._settings
 
     @property
+    def store(self) -> BodyStore | None:
+        """What takes bodies that are too large for the broker."""
+        return self._equipment.store
+
+    @property
     def links(self) -> Mapping[str, Link]:
         """The connection to each broker by its URL; none while the bus is closed."""
         wiring = self._wiring  # once: `health` may be called from any thread
         return {} if wiring is None else wiring.links
 
     @contextmanager
-    def exchanged(self, url: str, clock: Clock, publish: PublishMiddleware) -> Iterator[Settings]:
+    def exchanged(self, url: str, clock: Clock, listener: Listener) -> Iterator[Settings]:
         """Another broker for everything and another clock, for the length of the block; yields the settings in force.
 
-        `publish` becomes the innermost middleware. For tests, while the bus is closed: TestBus is built on it.
+        `listener` sees what the middlewares make of messages. For tests, while the bus is closed: see TestBus.
         """
         if self._users:
             raise BusError("the bus is open already")
         before = (self._settings, self.clock, self._equipment)
-        inner = (*self._equipment.publish_middlewares, publish)
         try:
             instead = {"url": url, "routes": {}, "provision": "create", "on_failure": "exit"}
             self._settings = self.settings.model_copy(update=instead)
-            self.clock, self._equipment = clock, replace(self._equipment, publish_middlewares=inner)
+            self.clock, self._equipment = clock, self._equipment.heard_by(listener)
             yield self._settings
         finally:
             self._settings, self.clock, self._equipment = before
@@ -118,8 +125,11 @@ class Bus(Router):
     # -- life
 
     async def __aenter__(self) -> Self:
-        """Connect every broker that the settings name. Raises the broker's error where that fails."""
-        self._timeout = self.settings.publish_timeout
+        """Connect every broker that the settings name, and get ready for what `publishes` declared.
+
+        Raises the broker's error where that fails, ConfigError where a broker lacks what a declaration demands.
+        """
+        self._check_opens()
         self._users += 1
         if self._users == 1:
             self._connecting = asyncio.ensure_future(self._connect())
@@ -130,11 +140,21 @@ class Bus(Router):
             raise
         return self
 
+    def _check_opens(self) -> None:
+        """Raises ConfigError for settings that can't be read, RegistrationError for handlers that nobody would run."""
+        _ = self.settings
+        known = {id(each.bound) for each in self.registrations}
+        found = (each for router in self._family() for each in router.registrations)
+        if late := [f"{each.bound.name} of {each.target!r}" for each in found if id(each.bound) not in known]:
+            raise RegistrationError(f"declared after its router was included, so not run: {', '.join(late)}")
+
     async def _connect(self) -> None:
         self._wiring = wiring = Wiring(self.settings, self.clock, self._equipment)
-        self._outlets, self._calls, self._alarms = wiring.outlets, wiring.calls, wiring.alarms
-        async with _bare_errors():
-            await wiring.connect()
+        self._join(wiring)
+        async with bare_errors():
+            await wiring.connect(self.registrations, self.published)
+            if self._declares:
+                await wiring.publish_to(self.published)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -145,9 +165,22 @@ class Bus(Router):
             return
         self._connecting.cancel()
         await asyncio.wait([self._connecting])
-        wiring, self._wiring, self._outlets, self._calls = self._wiring, None, {}, {}
+        wiring, self._wiring = self._wiring, None
         if wiring is not None:
+            self._leave(wiring)
             await wiring.close()
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Self]:
+        """Connect and nothing else: what is declared is neither looked at nor made. For tools."""
+        if self._users:
+            raise BusError("the bus is open already")
+        self._declares = False
+        try:
+            async with self:
+                yield self
+        finally:
+            self._declares = True
 
     @asynccontextmanager
     async def consuming(self) -> AsyncIterator[Self]:
@@ -155,38 +188,63 @@ class Bus(Router):
 
         Leaving it stops softly: nothing new is taken, what is unstarted goes back, running handlers end, within
         `settings.grace` seconds. A subscription that dies of something no new receiver can cure cancels the block
-        and its exception is raised here.
+        and its exception is raised here. Handlers run once, until the first block is left: another one that is entered
+        meanwhile (a web application's lifespan in a TestBus) shares them.
         """
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self)
-            runners = await self._wired().runners(self.registrations)
-            if self._lifespan is not None:
-                await stack.enter_async_context(self._lifespan(self))
-            async with _bare_errors(), asyncio.TaskGroup() as group:
-                self.runners = runners
-                for runner in runners:
-                    group.create_task(runner.run(), name=f"msgbus {runner.subscription.source}")
-                try:
-                    yield self
-                finally:
-                    await self._stop(runners)
+        async with self, self._shared.enter(self._consume):
+            yield self
 
-    async def _stop(self, runners: Sequence[Runner]) -> None:
-        """In a task of its own, shielded: a cancelled service must still hand back what it holds."""
-        stopping = asyncio.ensure_future(asyncio.gather(*(runner.stop(self.settings.grace) for runner in runners)))
-        try:
-            await asyncio.shield(stopping)
-        except asyncio.CancelledError:
-            await stopping
-            raise
+    @asynccontextmanager
+    async def _consume(self) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            runners = await self._wired().runners(self.registrations)
+            value = None if self._lifespan is None else await stack.enter_async_context(self._lifespan(self))
+            yielded = Yielded(value)
+            for each in (runner.subscription for runner in runners):
+                check_yielded(each.source, each.models, yielded, self.dependencies)
+                each.yielded = yielded
+            self.runners = runners
+            await stack.enter_async_context(running(runners, self.settings.grace, self.clock))
+            yield
 
     def health(self) -> Health:
         """What a liveness and a readiness probe should know, and metrics. May be called from any thread."""
         return health_of(tuple(self.links.values()), self.runners, is_open=self._users > 0)
 
+    def stats(self) -> BusStats:
+        """What it has done and what it holds, in numbers. May be called from any thread."""
+        return stats_of(tuple(self.links.values()), tuple(self.runners))
+
+    async def idle(self, *, timeout: float | None = None) -> Sequence[Source]:
+        """Wait until nothing is in hand, being sent, or ready for the handlers; for jobs that end when all is done.
+
+        Waiting retries are in hand, or in what the broker counts. It knows what this process holds, and of the rest
+        what the broker counts (`Capabilities.backlog`): "all" is everything of the group, other instances' included;
+        "ready" leaves out what is delayed or with others; of the subscriptions that are returned nothing else is known.
+        Raises Timeout after `timeout` seconds, with what is left; BusError in a handler, which would wait for itself.
+        """
+        if CURRENT.get() is not None:
+            raise BusError("idle() is not for handlers: it would wait for the message that is being handled")
+        wiring = self._wired()
+        return await at_rest(tuple(wiring.links.values()), self.runners, self.clock, wiring.alarms, timeout)
+
     def sources(self) -> list[tuple[Source, list[Registration]]]:
         """What the decorated handlers read, with the names that the settings give."""
-        return sources_of(self.registrations, self.settings, self._equipment.store)
+        return sources_of(self.registrations, self.settings, self.store)
+
+    def needs(self) -> dict[Link, list[Part]]:
+        """What must exist for all that is declared, by the link that carries it.
+
+        Raises ConfigError for what a broker can't do, BusError where the bus is not open."""
+        return self._wired().needs(self.registrations, self.published)
+
+    async def outlet_for(self, target: Topic[Any] | Queue[Any]) -> Outlet:
+        """Where what is declared is sent, for what sends messages made before. Raises ConfigError, BusError."""
+        return await self._wired().outlet_for(target)
+
+    def draft(self, target: Topic[Any] | Queue[Any]) -> Outlet:
+        """What makes messages for it and can't send them: needs no connection. Raises ConfigError."""
+        return Wiring(self.settings, self.clock, self._equipment).draft(target)
 
     def link_for(self, name: str) -> Link:
         """The link that carries a topic, queue or call. Raises BusError where the bus is not open."""
@@ -194,97 +252,5 @@ class Bus(Router):
 
     def _wired(self) -> Wiring:
         if self._wiring is None:
-            raise BusError("the bus is not open: use `async with bus:` or `async with bus.consuming():`")
+            raise BusError(NOT_OPEN)
         return self._wiring
-
-    # -- publishing
-
-    async def publish(
-        self,
-        topic: Topic[T],
-        payload: T,
-        *,
-        key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        delay: float = 0.0,
-        options: SendOptions | None = None,
-        timeout: float | None = None,
-    ) -> Receipt:
-        """Publish to every group of a topic; returns when the broker has confirmed it.
-
-        `key`: instead of the topic's own. `delay` in seconds, where the broker can. `timeout`: seconds until
-        Timeout is raised, by default `settings.publish_timeout`; the message may have arrived all the same.
-        Raises Refused where the message or the broker makes it impossible.
-        """
-        outlet = self._outlets.get(topic) or await self._wired().outlet_for(topic, Topic)
-        out = outlet.prepare(payload, key, headers, delay, options)
-        with Deadline(self._alarms, self._timeout if timeout is None else timeout, outlet.address):
-            (result,) = await outlet.send((out,))
-        return result if type(result) is Receipt and not result.unrouted else outlet.receipt(result)
-
-    async def publish_many(
-        self,
-        topic: Topic[T] | Queue[T],
-        payloads: Iterable[T],
-        *,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-    ) -> Sequence[Receipt]:
-        """Publish (or send to a queue) many at once, in as few calls of the broker as its limits allow.
-
-        One receipt per payload, in order. Raises PublishFailed with one result per payload where an entry failed
-        (too large, of the wrong type, refused by the broker); the others were sent.
-        """
-        outlet = self._outlets.get(topic) or await self._wired().outlet_for(topic, (Topic, Queue))
-        batch, refused = outlet.prepare_many(payloads, headers)
-        if not batch:
-            return outlet.receipts([], refused)
-        with Deadline(self._alarms, self._timeout if timeout is None else timeout, outlet.address):
-            results = await outlet.send(batch)
-        return outlet.receipts(results, refused)
-
-    async def send(
-        self,
-        queue: Queue[T],
-        payload: T,
-        *,
-        key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        delay: float = 0.0,
-        options: SendOptions | None = None,
-        timeout: float | None = None,
-    ) -> Receipt:
-        """Send to a queue, where one consumer gets it. As `publish` otherwise."""
-        outlet = self._outlets.get(queue) or await self._wired().outlet_for(queue, Queue)
-        out = outlet.prepare(payload, key, headers, delay, options)
-        with Deadline(self._alarms, self._timeout if timeout is None else timeout, outlet.address):
-            (result,) = await outlet.send((out,))
-        return result if type(result) is Receipt and not result.unrouted else outlet.receipt(result)
-
-    async def request(
-        self,
-        rpc: Rpc[Request, Reply],
-        payload: Request,
-        *,
-        timeout: float = 30.0,
-        key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Reply:
-        """Ask and await the reply. Raises Timeout after `timeout` seconds, RemoteError where the responder failed
-        or its reply is not of the declared type, Disconnected where the reply may be lost.
-        """
-        call = self._calls.get(rpc) or await self._wired().call_for(rpc)
-        with Deadline(self._alarms, timeout, rpc):
-            reply: Reply = await call.request(payload, timeout, key, dict(headers or {}))
-        return reply
-
-
-@asynccontextmanager
-async def _bare_errors() -> AsyncIterator[None]:
-    """One exception of a task group is raised as itself."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from group.exceptions[0].__cause__
-        raise

@@ -118,20 +118,20 @@ class Inbox:
             self._address.exception()  # looked at: perhaps nobody waits for it
 
     async def _receive(self) -> None:
+        can = self._link.broker.capabilities(_SOURCE)
+        limit, most = min(_PREFETCH, can.receive_batch), can.settle_batch
         async with self._link.broker.receiver(_SOURCE, prefetch=_PREFETCH) as receiver:
             self._renew_address().set_result(receiver.address)
             while True:
-                batch = await receiver.receive(_PREFETCH, 20.0)
-                if batch:
-                    self._hand_out(batch)
-                    await receiver.settle([Settlement(delivery, Act.ACK) for delivery in batch])
+                batch = await receiver.receive(limit, 20.0)
+                self._hand_out(batch)
+                for start in range(0, len(batch), most):
+                    await receiver.settle([Settlement(delivery, Act.ACK) for delivery in batch[start : start + most]])
 
     def _hand_out(self, batch: Sequence[Delivery]) -> None:
         for delivery in batch:
             try:
-                if delivery.fault is not None:
-                    raise delivery.fault
-                if self._open is not None:
+                if self._open is not None and delivery.fault is None:
                     self._open(delivery)
                 reply = self._pending.get(delivery.headers.get(h.CORRELATION, ""))
             except Exception:
@@ -187,6 +187,11 @@ class Call:
             self._inbox.forget(correlation)
             if coming.done() and not coming.cancelled():
                 coming.exception()  # looked at, so that it is not reported as never retrieved
+        return await self._read(delivery)
+
+    async def _read(self, delivery: Delivery) -> Any:
+        if delivery.fault is not None:
+            raise RemoteError("DecodeError", f"the reply to {self.what} can't be read: {said(delivery.fault)}")
         if (failed := delivery.headers.get(h.REPLY_ERROR)) is not None:
             raise RemoteError(failed, delivery.body.decode(errors="replace"))
         try:
@@ -216,7 +221,8 @@ def replies_allowed(inboxes: str | None, others: Sequence[str]) -> Callable[[str
 class Responder:
     """The responder's side of one Rpc: what runs for a request, and what is said when it fails for good.
 
-    `answer(delivery)` decodes the request, calls the user's function and gives its reply.
+    `answer(delivery)` decodes the request, calls the user's function and gives its reply. `expected`: the errors that
+    the Rpc declares.
     """
 
     def __init__(
@@ -225,7 +231,9 @@ class Responder:
         answer: Callable[[Delivery], Awaitable[Any]],
         outlet: Outlet,
         is_allowed: Callable[[str], bool],
+        expected: tuple[type[Exception], ...] = (),
     ) -> None:
+        self._expected = expected
         self._what = what
         self._answer = answer
         self._outlet = outlet
@@ -245,7 +253,10 @@ class Responder:
         address = delivery.headers.get(h.REPLY_TO)
         if not address or not self._is_allowed(address):
             return False
-        log.error("%s: the request failed: %s", self._what, shown(error), exc_info=error)
+        if isinstance(error, self._expected):
+            log.info("%s: answered with an error that it declares: %s", self._what, shown(error))
+        else:
+            log.error("%s: the request failed: %s", self._what, shown(error), exc_info=error)
         out = self._outlet.prepare_error(said(error)[:_ERROR_CHARACTERS])
         out.headers[h.REPLY_ERROR] = type(error).__name__
         await self._send(delivery, out)
@@ -253,6 +264,7 @@ class Responder:
 
     async def _send(self, request: Delivery, out: Outgoing) -> None:
         out.address = Address("reply", request.headers[h.REPLY_TO])
+        out.native = request.raw  # brokers may answer in the form that the request had
         out.headers[h.CORRELATION] = request.headers.get(h.CORRELATION, request.headers.get(h.ID, ""))
         (result,) = await self._outlet.send((out,))
         if isinstance(result, BusError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 _CANCELLATIONS = 5
@@ -51,6 +51,23 @@ async def cancelled_within(task: asyncio.Task[Any], seconds: float) -> bool:
     return False
 
 
+async def ended_within(work: Coroutine[Any, Any, object], seconds: float) -> bool:
+    """Await `work` for `seconds` of the machine's time, then cancel it; whether it ended by itself.
+
+    Raises what it raises. What swallows its cancellation is left behind a second later.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task], timeout=seconds)
+    finally:
+        in_time = task.done()
+        if not in_time:
+            await cancelled_within(task, 1.0)
+    if in_time:
+        task.result()
+    return in_time
+
+
 class Alarm(Protocol):
     """Something that is due at a time on the clock's `now`, and what happens then."""
 
@@ -74,14 +91,14 @@ class Call:
 
     def cancel(self) -> None:
         """Forget it; harmless when it rang already."""
-        self._alarms.pending.discard(self)
+        self._alarms.pending.pop(self, None)
 
 
 class Alarms:
     """Many deadlines behind one loop timer.
 
     A timer per message costs more than the message (docs/decisions/0002-hot-path.md). Nearly every deadline is
-    cancelled before it is due, so setting and cancelling one is a set operation, and the one loop timer looks for
+    cancelled before it is due, so setting and cancelling one is a dict operation, and the one loop timer looks for
     due alarms only when the earliest deadline it knows has come. An alarm rings up to `grain` seconds late,
     never early. Made inside a running event loop.
     """
@@ -89,7 +106,7 @@ class Alarms:
     def __init__(self, clock: Clock, grain: float = 0.005) -> None:
         self.now = clock.now
         self.loop = asyncio.get_running_loop()  # kept: asking for it costs a system call each time before Python 3.12
-        self.pending: set[Alarm] = set()
+        self.pending: dict[Alarm, None] = {}  # in the order in which they were set, in every run
         self._clock = clock
         self._grain = grain
         self._timer: TimerHandle | None = None
@@ -103,7 +120,7 @@ class Alarms:
 
     def add(self, alarm: Alarm) -> None:
         """Have `alarm` rung at its time, unless it is discarded from `pending` before."""
-        self.pending.add(alarm)
+        self.pending[alarm] = None
         if alarm.at < self.soon:
             self._arm(alarm.at)
 
@@ -129,7 +146,7 @@ class Alarms:
         due = [alarm for alarm in self.pending if alarm.at <= now]
         for alarm in sorted(due, key=lambda alarm: alarm.at):
             if alarm in self.pending:  # an alarm that has just rung may have cancelled it
-                self.pending.discard(alarm)
+                del self.pending[alarm]
                 self._ring_one(alarm)
         if self.pending:
             self._arm(min(alarm.at for alarm in self.pending))

@@ -6,7 +6,8 @@ One small tree. Brokers translate their client's errors into it in one place and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from msgbus.message import Receipt
 
@@ -17,6 +18,12 @@ class BusError(Exception):
 
 class ConfigError(BusError):
     """A setting, URL or declaration that can't work: names the setting and what is allowed."""
+
+
+def missing_extra(what: str, missing: ModuleNotFoundError, extra: str) -> ConfigError:
+    """The error of `what` needs a package that an extra of msgbus brings: the same words everywhere."""
+    package = (missing.name or "").partition(".")[0]
+    return ConfigError(f"{what}: {package} is missing, install it with: pip install 'msgbus[{extra}]'")
 
 
 class RegistrationError(ConfigError):
@@ -124,3 +131,14 @@ class RetryLater(Exception):
 
 class Reject(Exception):
     """Raise it in a handler to dead-letter the message now, with `reason`, whatever attempts are left."""
+
+
+@asynccontextmanager
+async def bare_errors() -> AsyncIterator[None]:
+    """One exception of a task group is raised as itself."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from group.exceptions[0].__cause__
+        raise

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+_BINDINGS = ("cloudEvents:", "cloudEvents_", "ce_")
+
 ID = "ce-id"
 TYPE = "ce-type"
 SOURCE = "ce-source"
@@ -36,7 +38,17 @@ ENCODING = "msgbus-encoding"  # "base64": the body had to become text
 CLAIM = "msgbus-claim"  # reference of the stored body, once it was fetched
 REPLY_ERROR = "msgbus-reply-error"  # class name of what the responder raised
 
+EVENT = (ID, TYPE)  # attributes with a native place on some brokers, which bindings of CloudEvents look for as headers
+
 FAILURE = (ATTEMPT, SENT, FIRST_FAILED, DEAD_REASON, ERROR_TYPE, ERROR, ATTEMPTS, ORIGIN)
+
+
+def event_name(name: str) -> str:
+    """What a header is called here that another binding of CloudEvents wrote: AMQP 1.0's prefixes, Kafka's `ce_`."""
+    for prefix in _BINDINGS:
+        if name.startswith(prefix) and name[len(prefix) :].isalnum():
+            return f"ce-{name[len(prefix) :]}"
+    return name
 
 
 def attempt_of(headers: Mapping[str, str]) -> int:

@@ -7,7 +7,7 @@ Plain classes with slots rather than frozen dataclasses: one of each is made per
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -83,7 +83,8 @@ class Outgoing:
     `key` is a hint for the broker; `lane` is the key where order per key is demanded, else None. `delay` in seconds.
     `dedup_id`: what a deduplication window compares; every re-send has one of its own.
     `expires_at`: Unix time after which nobody wants it. `mandatory`: Refused where nobody subscribes, if the
-    broker can tell. `native`: the broker's own typed options.
+    broker can tell. `native`: the broker's own typed options; of what is sent again, a CopyOf; of a reply, the
+    request as it came.
     """
 
     address: Address
@@ -133,6 +134,20 @@ class Delivery:
     sent_at: float | None = None
     raw: Any = None
     fault: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOf:
+    """`Outgoing.native` of what is sent again: a copy keeps what came natively, types and kinds included.
+
+    `delivery`: as its receiver handed it in; `raw` and `token` are the native message. `dropped`: names of its headers
+    that the copy has no more. `added`: what it has instead. A broker whose messages are no more than headers and body
+    sends those of the Outgoing, as ever.
+    """
+
+    delivery: Delivery
+    dropped: Collection[str]
+    added: Mapping[str, str]
 
 
 class Act(enum.Enum):

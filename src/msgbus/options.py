@@ -83,7 +83,7 @@ class Limits:
 
     `concurrency`: handlers running at once. `prefetch`: deliveries in hand at once, running ones included; 4 times
     the concurrency by default. `rate`: deliveries taken a second. `timeout`: seconds a handler may run before it
-    is cancelled, which counts as a failure.
+    is cancelled, which counts as a failure; refused for a handler in a thread (`def`), which nothing can cancel.
     """
 
     concurrency: int | None = None
@@ -160,17 +160,24 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """All options of one subscription, as the decorators gather them."""
+    """All options of one subscription, as the decorators gather them. `batched`: a `Batch` was given."""
 
     retry: Retry
     limits: Limits
     lease: Lease
     batch: Batch
+    batched: bool = False
 
     @classmethod
     def of(cls, *, retry: Retry | None, limits: Limits | None, lease: Lease | None, batch: Batch | None) -> Options:
         """Fill in the defaults."""
-        return cls(retry=retry or Retry(), limits=limits or Limits(), lease=lease or Lease(), batch=batch or Batch())
+        return cls(
+            retry=retry or Retry(),
+            limits=limits or Limits(),
+            lease=lease or Lease(),
+            batch=batch or Batch(),
+            batched=batch is not None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

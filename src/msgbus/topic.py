@@ -107,17 +107,28 @@ class Queue(Generic[T]):
 
 
 class Rpc(Generic[Request, Reply]):
-    """Request/reply: one of the responders answers each request."""
+    """Request/reply: one of the responders answers each request.
+
+    `errors`: the exceptions with which a responder says no. They are no failures: told to who asked at once, as a
+    RemoteError with the class's name as `type`, without another attempt and without a traceback in the log.
+    """
 
     kind = "rpc"
 
     def __init__(
-        self, name: str, request: TypeForm[Request], reply: TypeForm[Reply], *, codec: Codec | None = None
+        self,
+        name: str,
+        request: TypeForm[Request],
+        reply: TypeForm[Reply],
+        *,
+        codec: Codec | None = None,
+        errors: Sequence[type[Exception]] = (),
     ) -> None:
         self.name = checked_name(name, "Rpc")
         self.request = checked_members(request, f"Rpc {name!r}")
         self.reply = checked_members(reply, f"Rpc {name!r}")
         self.codec = codec or Json()
+        self.errors = tuple(errors)
 
     def __repr__(self) -> str:
         return f"Rpc({self.name!r}, {type_name(self.request)}, {type_name(self.reply)})"

@@ -45,6 +45,12 @@ async def add_user(server: Handle, name: str, password: str = "", *, configure: 
     )
 
 
+def account(server: Handle, who: str) -> str:
+    """The server's URL with another account."""
+    parts = urlsplit(server.url)
+    return f"amqp://{who}@{parts.hostname}:{parts.port}/"
+
+
 async def control(server: Server, *words: str) -> None:
     """rabbitmqctl on a private server."""
     environment = {**server.definition.environment(server.place), "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}

@@ -94,6 +94,11 @@ class RawClient:
                 return found
             assert not isinstance(found, (Connection.Close, Channel.Close)), dict(found)
 
+    async def delete(self, queue: str) -> None:
+        """Delete a queue, whoever reads it; it is gone when this returns."""
+        self._say(1, Queue.Delete(queue=queue))
+        await self._next(Queue.DeleteOk)
+
     async def put(self, queue: str, table: bytes, body: bytes, kind: bytes = b"application/json") -> None:
         """Publish to a queue; it is there when this returns."""
         self._say(1, Basic.Publish(exchange="", routing_key=queue))

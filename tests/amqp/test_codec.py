@@ -14,6 +14,7 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader, ProtocolHeader
 from tests.amqp.streams import CALM, conversations, oracle, publications, seen
+from tests.counted import Counted
 
 from msgbus.brokers.amqp import codec
 from msgbus.brokers.amqp.aio_properties import to_pamqp
@@ -230,3 +231,26 @@ def test_settlements_are_what_pamqp_would_write(acks: list[tuple[int, bool]], ta
 
 def test_the_first_word_is_the_protocols() -> None:
     assert ProtocolHeader().marshal() == codec.PROTOCOL
+
+
+def test_tables_in_tables_of_a_method_end_the_connection_and_nothing_else() -> None:
+    table = b""
+    for _ in range(4000):
+        table = b"\1xF" + len(table).to_bytes(4, "big") + table
+    start = b"\0\x0a\0\x0a\0\x09" + len(table).to_bytes(4, "big") + table + bytes(10)
+    with pytest.raises(codec.FrameError, match="a damaged frame: RecursionError"):
+        codec.Decoder().feed(b"\1\0\0" + len(start).to_bytes(4, "big") + start + b"\xce")
+
+
+@pytest.mark.parametrize(("table", "header"), [(2**31, 2**31), (7, 2**31)])
+def test_headers_are_read_to_the_end_of_their_frame(table: int, header: int) -> None:
+    """Each of many messages says that its headers go on for all that came after it, or that one of them does."""
+    lengths = table.to_bytes(4, "big") + b"\1xS" + header.to_bytes(4, "big")
+    properties = b"\0\x3c\0\0" + bytes(8) + b"\x20\0" + lengths
+    frames = b"\2\0\1" + len(properties).to_bytes(4, "big") + properties + b"\xce"
+    data = Counted((frame.marshal(Basic.Deliver("c", 1, False, "e", "k"), 1) + frames) * 1000)
+    events = codec.Decoder().feed(data)
+    faults = [event.fault for event in events if isinstance(event, Arrived)]
+    assert len(faults) == 1000
+    assert None not in faults
+    assert 0 < data.looked < 6 * len(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import aio_pika
 import pytest
@@ -151,3 +152,31 @@ async def test_headers_that_are_no_text_are_readable(
         message = aio_pika.Message(b'{"order_id": "8"}', headers={"x": value})  # type: ignore[dict-item]
         await channel.default_exchange.publish(message, name)
         assert (await got.get()).headers.get("x") == text
+
+
+async def test_a_binary_body_says_so_as_kombu_needs_it(rabbitmq: Handle, client: str, name: str) -> None:
+    """Else kombu reads it as UTF-8. Text and JSON say nothing: that is what it takes them for."""
+    bus, got = bus_on(rabbitmq, client), asyncio.Queue[bytes]()
+    queues: list[tuple[Queue[Any], Any, str | None]] = [
+        (Queue(f"{name}.bytes", bytes), b"\xff\x00", "binary"),
+        (Queue(f"{name}.text", str), "text", None),
+        (Queue(f"{name}.json", Order), Order(order_id="9"), None),
+    ]
+
+    @bus.consumer(queues[0][0])
+    async def handle(body: bytes) -> None:
+        got.put_nowait(body)
+
+    for queue, _, _ in queues[1:]:
+        bus.consumer(queue)(lambda payload: asyncio.sleep(0))
+    async with bus.consuming():
+        await bus.send(queues[0][0], b"\xff\x00")
+        assert await got.get() == b"\xff\x00"
+    async with bus, await aio_pika.connect(rabbitmq.url) as connection:
+        channel = await connection.channel()
+        for queue, payload, encoding in queues:
+            await bus.send(queue, payload)
+            received = await (await channel.get_queue(queue.name)).get(timeout=10)
+            assert received is not None
+            assert received.content_encoding == encoding
+            await received.ack()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.amqp.conftest import Connect, out, queue, send
+from tests.amqp.conftest import Connect, out, queue, send, take
+from tests.amqp.management import account, add_user, manage
+from tests.servers import Handle
 
 from msgbus import headers as h
 from msgbus.brokers.amqp.names import DUE, LATEST, LONGEST, RUNGS, rung
+from msgbus.errors import Refused
 from msgbus.message import Act, Settlement
 
 
@@ -65,3 +69,23 @@ async def test_a_due_time_that_makes_no_sense_is_ignored(connect: Connect, name:
         await send(broker, out(source, b"x", **{DUE: due}))
         (delivery,) = await receiver.receive(10, 10.0)
         assert DUE not in delivery.headers
+
+
+async def test_what_has_no_queue_to_wait_in_fails_alone(connect: Connect, rabbitmq: Handle, name: str) -> None:
+    """Delay queues are made when they are first needed: who may not make them keeps those that are there."""
+    owner = await connect()
+    source = await queue(owner, name)
+    await add_user(rabbitmq, name, "secret", configure="^$")
+    try:
+        broker = await connect(url=account(rabbitmq, f"{name}:secret"))
+        async with broker.receiver(source, prefetch=10) as receiver:
+            await send(broker, *(out(source, number) for number in range(3)))
+            ack, retry, dead = await take(receiver, 3)
+            settlements = [Settlement(dead, Act.DEAD), Settlement(retry, Act.RETRY, 1.0), Settlement(ack, Act.ACK)]
+            results = await receiver.settle(settlements)
+            assert results[::2] == [None, None]
+            assert isinstance(results[1], Refused)
+            assert re.search("delay queue .* can't be made .*permission.*ACCESS_REFUSED", str(results[1]))
+            assert await receiver.settle([Settlement(retry, Act.DEAD)]) == [None]
+    finally:
+        await manage(rabbitmq, "DELETE", f"users/{name}")

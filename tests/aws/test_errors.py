@@ -120,8 +120,14 @@ def test_what_the_answer_says_is_kept() -> None:
 
 
 def test_odd_dates_and_delays_are_ignored() -> None:
-    error = error_of_response(response(400, b"{}", retry_after="soon", date="yesterday"))
-    assert (error.server_time, error.retry_after) == (None, None)
+    odd = [("soon", "yesterday"), ("\xb3", "4 Nov 22222226 0:00"), ("9" * 400, "")]
+    for delay, date in odd:
+        error = error_of_response(response(400, b"{}", retry_after=delay, date=date))
+        assert (error.server_time, error.retry_after) == (None, None)
+
+
+def test_an_error_that_is_nested_too_deep_is_one_without_a_code() -> None:
+    assert error_of_response(response(400, b'{"__type":' + b"[" * 100_000)).code == "HTTP 400"
 
 
 @pytest.mark.parametrize(
@@ -205,8 +211,8 @@ def test_native_code_of_others() -> None:
         ({"QueueUrl": QUEUE}, QUEUE),
         ({"TopicArn": "arn"}, "arn"),
         ({"Entries": [{"EventBusName": "bus"}]}, "bus"),
-        ({"Entries": [{}]}, "(no resource)"),
-        ({}, "(no resource)"),
+        ({"Entries": [{}]}, ""),
+        ({}, ""),
     ],
 )
 def test_what_a_call_is_about(params: dict[str, object], resource: str) -> None:

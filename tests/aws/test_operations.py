@@ -14,7 +14,8 @@ from botocore.session import Session  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msgbus.brokers.aws import jsons, operations
+from msgbus.brokers.aws import fast, jsons, operations
+from msgbus.brokers.aws.failures import BadResponseError
 from msgbus.brokers.aws.operations import HOT
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -131,3 +132,10 @@ def test_records_are_bytes_with_msgspec_and_without(monkeypatch: pytest.MonkeyPa
     for damaged in (b"[]", b'{"Records":[{"Data":"A"}]}', b"{"):
         with pytest.raises(ValueError, match=r"."):
             HOT["kinesis", "GetRecords"].decode(damaged)
+
+
+@pytest.mark.parametrize("key", HOT)
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b"<a>" * 100_000])
+def test_an_answer_that_is_nested_too_deep_is_a_bad_one(key: tuple[str, str], body: bytes) -> None:
+    with pytest.raises(BadResponseError):
+        fast._decode(HOT[key], body)

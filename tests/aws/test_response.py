@@ -133,6 +133,8 @@ def test_an_answer_over_the_limit_is_refused(data: bytes) -> None:
         answer() + answer(),
         answer() + b"more",
         b"HTTP/1.1 200 OK\r\nx: " + b"a" * MAX_HEAD,
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n" + b"x: y\r\n" * (MAX_HEAD // 6),
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;" + b"x" * MAX_HEAD,
         answer(b"not gzip", content_encoding="gzip"),
         answer(gzip.compress(b"abc" * 50, mtime=0)[:-9], content_encoding="gzip"),
         answer(b"abc", content_encoding="br"),
@@ -141,3 +143,10 @@ def test_an_answer_over_the_limit_is_refused(data: bytes) -> None:
 def test_what_is_no_answer_is_refused(data: bytes) -> None:
     with pytest.raises(BadResponseError):
         ResponseParser(LIMIT).feed(data)
+
+
+def test_a_body_in_the_smallest_chunks_is_read() -> None:
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    found = ResponseParser(1 << 20).feed(head + b"1\r\nx\r\n" * MAX_HEAD + b"0\r\n\r\n")
+    assert found is not None
+    assert found.body == b"x" * MAX_HEAD

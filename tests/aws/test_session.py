@@ -13,6 +13,7 @@ from tests.aws.fakes import HandClock, Peer, answer, serve
 from msgbus.brokers.aws.session import RELOAD_INTERVAL, AwsSession
 from msgbus.brokers.aws.settings import AwsSettings
 from msgbus.brokers.aws.signing import Credentials
+from msgbus.errors import ConfigError
 
 
 def session(clock: HandClock | None = None, **settings: object) -> AwsSession:
@@ -37,6 +38,14 @@ async def test_credentials_of_a_profile(monkeypatch: pytest.MonkeyPatch, tmp_pat
     endpoint = await aws.endpoint("sqs")
     assert (endpoint.url, endpoint.region) == ("https://sqs.eu-central-1.amazonaws.com", "eu-central-1")
     await aws.close()
+
+
+async def test_a_profile_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"profile=shop: .*\(shop\) could not be found, neither in ~/.aws/config"):
+        session(profile="shop")
+    monkeypatch.setenv("AWS_PROFILE", "till")
+    with pytest.raises(ConfigError, match=r"AWS_PROFILE: .*\(till\) could not be found"):
+        session()
 
 
 async def test_credentials_of_a_container_are_refreshed_while_running(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +35,10 @@ empty = Bus()
 
 @bus.consumer(jobs)
 async def work(message: Message[Job]) -> None:
-    """Says what it does; `wait` until cancelled, `finish` when told to, `die` with the process, `reject` it."""
+    """Says what it does; `wait` until cancelled, `finish` when told to, `die` with the process, `reject` it,
+
+    `ignore` being cancelled, `block` the loop.
+    """
     job = message.payload
     log.info("began", extra={"job": job.name, "attempt": message.attempt})
     match job.do:
@@ -45,9 +50,19 @@ async def work(message: Message[Job]) -> None:
             os._exit(7)
         case "reject":
             raise Reject("not wanted")
+        case "ignore":
+            await _deaf()
+        case "block":
+            time.sleep(3600)  # noqa: ASYNC251 - what handlers must not do
         case "count":
             log.info("set aside", extra={"objects": gc.get_freeze_count()})
     log.info("done", extra={"job": job.name})
+
+
+async def _deaf() -> None:
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
 
 
 @bus.subscriber(news, group="readers")

@@ -93,6 +93,12 @@ def test_a_group_is_a_topic_and_a_name(service: Any, group: str) -> None:
     assert "TOPIC/GROUP" in result.output
 
 
+def test_a_group_that_never_read_is_no_empty_table(service: Any) -> None:
+    result = CliRunner().invoke(app, ["kinesis", "lag", "kinesis_shop:bus", "cli-orders/nobody"])
+    assert result.exit_code == 2
+    assert "cli-orders/nobody: no such group has ever read that topic here" in result.output.replace("\n", " ")
+
+
 def test_another_broker_is_refused(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSGBUS_URL", "memory://")
     sys.modules.pop("kinesis_shop")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
-from tests.cli.process import msgbus, running
+from tests.cli.process import ROOT, msgbus, running
 
 from msgbus.cli.service import run_loop
+from msgbus.cli.watchdog import EXIT
 
 SERVICE = "tests.cli.shared:bus"
 
@@ -44,6 +47,28 @@ async def publish(shared: dict[str, str], *jobs: tuple[str, str]) -> None:
     lines = "\n".join(json.dumps({"name": name, "do": do}) for name, do in jobs)
     code, _, err = await msgbus("publish", "tests.cli.shared:jobs", "-", environment=shared, given=lines.encode())
     assert code == 0, err
+
+
+async def test_it_says_where_it_reads_and_what_looks_misspelt(shared: dict[str, str]) -> None:
+    environment = {**shared, "MSGBUS_GARCE": "5", "MSGBUS_ROUTES": json.dumps({"jbos": shared["MSGBUS_URL"]})}
+    async with running("run", SERVICE, environment=environment) as service:
+        await service.until("consuming", subscriptions=2)
+        await service.until("on spool://")
+        service.process.send_signal(signal.SIGTERM)
+        assert await service.end(None) == 0
+        said = "\n".join(service.messages())
+    assert "MSGBUS_GARCE is no setting of msgbus: is MSGBUS_GRACE meant?" in said
+    assert "MSGBUS_ROUTES names 'jbos'" in said
+    assert "is jobs meant?" in said
+    assert "queue jobs" in said
+    assert "MSGBUS_URL is not set" not in said
+
+
+async def test_a_broker_that_nobody_asked_for_is_said() -> None:
+    async with running("run", SERVICE, environment={}) as service:
+        await service.until("MSGBUS_URL is not set")
+        service.process.send_signal(signal.SIGTERM)
+        assert await service.end(None) == 0
 
 
 async def test_sigterm_lets_running_handlers_finish(shared: dict[str, str], tmp_path: Path) -> None:
@@ -87,6 +112,103 @@ async def test_the_grace_period_ends_by_itself(shared: dict[str, str]) -> None:
         await service.until("began", job="stuck")
         assert await service.end(signal.SIGTERM) == 0
         assert service.messages()[-1] == "stopped"
+
+
+@pytest.mark.parametrize(("how", "signals"), [("ignore", 1), ("ignore", 2), ("block", 1)])
+async def test_a_handler_that_can_t_be_stopped_is_given_up(shared: dict[str, str], how: str, signals: int) -> None:
+    grace = "0.1" if signals == 1 else "3600"
+    async with running("run", SERVICE, "--grace", grace, environment=shared) as service:
+        await service.until("consuming")
+        await publish(shared, ("stuck", how))
+        await service.until("began", job="stuck")
+        if signals == 2:
+            service.process.send_signal(signal.SIGTERM)
+            await service.until("stopping")
+        assert await service.end(signal.SIGTERM) == EXIT
+        assert service.messages()[-1].endswith("s, given up: 1 in hand of queue jobs")
+
+
+THREADED = """
+import threading
+from contextlib import asynccontextmanager
+from msgbus import Bus, Depends, Queue
+
+jobs = Queue("jobs", str)
+
+@asynccontextmanager
+async def lifespan(bus):
+    await bus.send(jobs, "stuck")
+    yield
+
+bus = Bus("memory://", lifespan=lifespan)
+
+def wait() -> None:
+    import logging
+    logging.getLogger("service").info("began")
+    threading.Event().wait()
+"""
+
+HANDLER = """
+@bus.consumer(jobs)
+def work(job: str) -> None:
+    wait()
+"""
+
+DEPENDENCY = """
+@bus.consumer(jobs)
+async def work(job: str, given: None = Depends(wait)) -> None: ...
+"""
+
+
+async def test_a_dependency_that_does_not_end_in_its_thread_is_given_up_too(tmp_path: Path) -> None:
+    (tmp_path / "threaded.py").write_text(THREADED + DEPENDENCY)
+    async with running("run", "threaded:bus", "--grace", "0.1", cwd=tmp_path) as service:
+        await service.until("began")
+        assert await service.end(signal.SIGTERM) == EXIT
+        assert service.messages()[-1].endswith("s, given up: the thread 'AnyIO worker thread'")
+
+
+async def test_a_thread_that_does_not_end_is_given_up_too(tmp_path: Path) -> None:
+    """The stop is over, and Python would wait for it for ever."""
+    (tmp_path / "threaded.py").write_text(THREADED + HANDLER)
+    async with running("run", "threaded:bus", "--grace", "0.1", cwd=tmp_path) as service:
+        await service.until("began")
+        assert await service.end(signal.SIGTERM) == EXIT
+        said = service.messages()
+        assert "queue jobs: work still runs in its thread: the process does not end before it" in said
+        assert "stopped" in said
+        assert said[-1].endswith("s, given up: the thread 'msgbus queue jobs_0'")
+
+
+INTERRUPTED = """
+import importlib.abc, os, signal, sys
+
+module = sys.argv[1]
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored below what a shell started in the background
+sys.meta_path.insert(0, Finder())
+import msgbus_cli
+sys.argv = ["msgbus", "run", "tests.cli.shared:bus"]
+msgbus_cli.main()
+"""
+
+
+@pytest.mark.parametrize("module", ["msgbus", "typer", "tests.cli.service"])
+async def test_ctrl_c_while_it_starts_is_no_traceback(shared: dict[str, str], module: str) -> None:
+    script = [sys.executable, "-c", INTERRUPTED, module]
+    process = await asyncio.create_subprocess_exec(*script, env=os.environ | shared, cwd=ROOT, stderr=PIPE)
+    try:
+        _, said = await process.communicate()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+    assert said.strip() in (b"", b"interrupted")
+    assert process.returncode in (-signal.SIGINT, 130)
 
 
 async def test_a_consumer_that_dies_is_an_exit_code(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import ClassVar
 
 import pytest
+from tests.amqp import foreign
 from tests.amqp.crash import written
 from tests.amqp.odd import TABLES, RawClient, pamqp_reads
 from tests.effort import at_full_size_only
@@ -58,6 +60,19 @@ class AmqpHarness(Harness):
                 body = json.dumps({"key": "odd", "number": 0, "why": name}).encode()
                 await client.put(queue_of(source), table, body)
         return len(tables)
+
+    async def put_foreign(self, source: Source) -> Mapping[str, object]:
+        return await foreign.put(self._proxy.url, queue_of(source), user_id="guest")
+
+    async def take_foreign(self, place: Source) -> Mapping[str, object]:
+        return await foreign.take(self._proxy.url, queue_of(place))
+
+    def outage(self) -> AbstractAsyncContextManager[None]:
+        return self._proxy.outage()
+
+    async def remove(self, source: Source) -> None:
+        async with RawClient(self._proxy.url) as client:
+            await client.delete(queue_of(source))
 
     async def cut(self) -> None:
         """Both ends are gone when it returns, and every client knows."""

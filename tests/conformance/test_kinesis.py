@@ -4,14 +4,18 @@ And what several shards could change, order and the bus, on kinesis-local with s
 """
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from tests import awsenv
+from tests.kinesis import odd
 from tests.servers import Handle, Proxy
 from tests.slowness import slowness
 
+from msgbus.brokers.aws import AwsClient, AwsSettings
+from msgbus.message import Source
 from msgbus.testing.conformance import BrokerSuite, Harness
 from msgbus.testing.conformance.order import OrderTests
 from msgbus.testing.conformance.service import BusTests
@@ -40,8 +44,18 @@ class KinesisHarness(Harness):
         self._proxy = proxy
         self.url = f"{URL}&shards=1&endpoint={quote(proxy.url, safe='')}"
 
+    def outage(self) -> AbstractAsyncContextManager[None]:
+        return self._proxy.outage()
+
+    async def remove(self, source: Source) -> None:
+        async with AwsClient(AwsSettings(region="us-east-1", endpoint=self._proxy.url)) as client:
+            await client.call("kinesis", "DeleteStream", {"StreamName": source.name})
+
     async def cut(self) -> None:
         self._proxy.cut()
+
+    async def put_odd(self, source: Source) -> int:
+        return await odd.put(self._proxy.url, source)
 
 
 class TestMinistack(BrokerSuite):

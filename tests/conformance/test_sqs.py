@@ -3,7 +3,8 @@
 Where they differ from the service, or from each other, the service's own documents decide: see each `wrong`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
@@ -12,7 +13,11 @@ import pytest
 from tests.servers import Handle, Proxy
 from tests.servers.fixtures import fauxqs, ministack, server_pool
 from tests.slowness import slowness
+from tests.sqs import foreign, odd
 
+from msgbus.brokers.aws import AwsClient, AwsSettings
+from msgbus.brokers.sqs.names import queue_name
+from msgbus.message import Source
 from msgbus.testing.conformance import BrokerSuite, Harness
 
 __all__ = ["fauxqs", "ministack", "server_pool"]
@@ -47,8 +52,26 @@ class SqsHarness(Harness):
         self._proxy = proxy
         self.url = f"sqs://us-east-1?wait=1&endpoint={quote(proxy.url, safe='')}"
 
+    def outage(self) -> AbstractAsyncContextManager[None]:
+        return self._proxy.outage()
+
+    async def remove(self, source: Source) -> None:
+        async with AwsClient(AwsSettings(region="us-east-1", endpoint=self._proxy.url)) as client:
+            name = queue_name(source.address, ordered=source.ordered)
+            url = (await client.call("sqs", "GetQueueUrl", {"QueueName": name}))["QueueUrl"]
+            await client.call("sqs", "DeleteQueue", {"QueueUrl": url})
+
     async def cut(self) -> None:
         self._proxy.cut()
+
+    async def put_odd(self, source: Source) -> int:
+        return await odd.put(self._proxy.url, source)
+
+    async def put_foreign(self, source: Source) -> Mapping[str, object]:
+        return await foreign.put(self._proxy.url, source)
+
+    async def take_foreign(self, place: Source) -> Mapping[str, object]:
+        return await foreign.take(self._proxy.url, place)
 
 
 class FauxqsHarness(SqsHarness):

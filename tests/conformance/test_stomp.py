@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import ClassVar
 
 import pytest
+from tests.amqp import foreign
 from tests.amqp.crash import written
 from tests.amqp.odd import TABLES, RawClient
 from tests.effort import at_full_size_only
@@ -52,6 +54,9 @@ class StompHarness(Harness):
         self.url = f"watched-{proxy.url}?client={client}&max_bytes=1048576"
         self.unreachable = f"watched-stomp://127.0.0.1:1/?client={client}"
 
+    def outage(self) -> AbstractAsyncContextManager[None]:
+        return self._proxy.outage()
+
     async def cut(self) -> None:
         """Both ends are gone when it returns, and every client knows."""
         connected = [(broker, broker.connects) for broker in WatchedBroker.opened if broker.status().connected]
@@ -69,6 +74,12 @@ class ActiveMqHarness(StompHarness):
 
     async def put_odd(self, source: Source) -> int:
         return await odd.put(self._handle.url_of("stomp"), ActiveMq(Options()).queue_of(source))
+
+    async def put_foreign(self, source: Source) -> Mapping[str, object]:
+        return await odd.put_foreign(self._handle.url_of("stomp"), ActiveMq(Options()).queue_of(source))
+
+    async def take_foreign(self, place: Source) -> Mapping[str, object]:
+        return await odd.take_foreign(self._handle.url_of("stomp"), ActiveMq(Options()).queue_of(place))
 
     async def restart(self) -> None:
         """kill -9, and up again on the same data."""
@@ -89,12 +100,23 @@ class RabbitMqHarness(StompHarness):
         super().__init__(proxy, client, server, handle)
         self.unauthorized = self.url.replace("guest:guest@", "guest:wrong@")
 
+    async def remove(self, source: Source) -> None:
+        async with RawClient(self._handle.url) as client:
+            await client.delete(queue_of(source))
+
     async def put_odd(self, source: Source) -> int:
         body = b'{"key": "odd", "number": 0}'
         async with RawClient(self._handle.url) as client:
             for table in TABLES.values():
                 await client.put(queue_of(source), table, body)
         return len(TABLES)
+
+    async def put_foreign(self, source: Source) -> Mapping[str, object]:
+        """The plugin hands on text alone: types of headers are lost before they are here."""
+        return await foreign.put(self._handle.url, queue_of(source), foreign.TEXTS)
+
+    async def take_foreign(self, place: Source) -> Mapping[str, object]:
+        return await foreign.take(self._handle.url, queue_of(place))
 
     async def restart(self) -> None:
         """kill -9, and up again on the same data."""

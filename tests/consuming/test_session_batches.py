@@ -9,7 +9,7 @@ from tests.conftest import OpenScripted
 from tests.models import LINE, WORK, Order, orders
 from tests.scripted import PLAIN, HandClock, consuming, delivery
 
-from msgbus import Batch, Bus, Delivery, Failed, Limits, Message, Reject, Retry
+from msgbus import Batch, Bus, Delivery, Failed, LeaseLost, Limits, Message, Queue, Reject, Retry
 from msgbus import headers as h
 from msgbus.handlers.middleware import Handle
 from msgbus.message import Act, Source
@@ -287,3 +287,44 @@ async def test_a_middleware_that_calls_its_handler_twice_is_told_so_and_nothing_
     async with consuming(bus, clock):
         await bus.publish_many(WORK, orders("1", "2"))
         await clock.until(lambda: bus.runners[0].subscription.stats.dead == 2)
+
+
+async def test_a_lost_lease_gives_the_rest_of_its_batch_back(clock: HandClock, scripted: OpenScripted) -> None:
+    """They are still ours: unsettled, they would come again when their own leases end, or never."""
+    broker = scripted(replace(PLAIN, lease=30.0, lease_extends=True))
+    broker.feed("work", *(delivery(SOURCE, name, body(name)) for name in "123"))
+    broker.on_extend = lambda held: LeaseLost("ran out") if held.headers[h.ID] == "2" else None
+    bus = Bus("scripted://one", clock=clock)
+
+    @bus.consumer(WORK, batch=Batch(size=3), limits=ONE)
+    async def work(batch: list[Order]) -> None:
+        await clock.sleep(1000.0)
+
+    async with consuming(bus, clock):
+        await clock.until(lambda: len(broker.settled) == 2)
+        (runner,) = bus.runners
+        assert runner.session is not None
+        assert not runner.session.in_hand
+    assert broker.acts() == [(Act.RELEASE, "1"), (Act.RELEASE, "3")]
+
+
+async def test_a_lost_lease_that_a_handler_speaks_of_is_a_failure_like_any_other(
+    clock: HandClock, scripted: OpenScripted
+) -> None:
+    """Its own lease is not lost: given back as if unstarted, the message would come at once, for ever."""
+    broker = scripted()
+    broker.feed("work", delivery(SOURCE, "1", body("1")))
+    broker.feed("line", delivery(Source("queue", "line"), "2", body("2")))
+    bus = Bus("scripted://one", clock=clock)
+
+    @bus.consumer(WORK)
+    async def work(order: Order) -> None:
+        raise LeaseLost("somebody else's")
+
+    @bus.consumer(Queue("line", Order), batch=Batch(size=1))
+    async def line(batch: list[Order]) -> list[Failed]:
+        return [Failed(0, LeaseLost("somebody else's"))]
+
+    async with consuming(bus, clock):
+        await clock.until(lambda: len(broker.settled) == 2)
+    assert sorted(broker.acts(), key=str) == [(Act.RETRY, "1"), (Act.RETRY, "2")]

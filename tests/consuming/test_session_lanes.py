@@ -206,6 +206,24 @@ async def test_a_held_head_whose_lease_is_lost_takes_its_followers_with_it(
     assert broker.acts() == [(Act.RELEASE, "a2")]
 
 
+async def test_what_is_lost_in_the_beat_in_which_its_head_is_lost_is_not_settled(
+    clock: HandClock, scripted: OpenScripted
+) -> None:
+    broker = scripted(replace(KEEPS, lease=30.0, lease_extends=True))
+    broker.feed("line", head("a1", "a"), head("a2", "a"), head("a3", "a"))
+    broker.on_extend = lambda held: None if held.headers["ce-id"] == "a3" else LeaseLost("ran out")
+    bus = Bus("scripted://one", clock=clock)
+
+    @bus.consumer(LINE, retry=Retry(first_delay=50.0, jitter=0.0))
+    async def work(order: Order) -> None:
+        raise ValueError
+
+    async with consuming(bus, clock):
+        await clock.until(lambda: bus.runners[0].subscription.stats.lost == 2)
+        await clock.advance(1.0)
+    assert broker.acts() == [(Act.RELEASE, "a3")]
+
+
 async def test_a_follower_whose_lease_is_lost_while_it_waits_is_not_settled(
     clock: HandClock, scripted: OpenScripted
 ) -> None:

@@ -240,3 +240,36 @@ async def test_settlements_are_flushed_before_the_receiver_is_closed(clock: Hand
     assert sorted(broker.acts()[i][1] for i in range(25)) == sorted(map(str, range(25)))
     assert bus.runners[0].subscription.stats.handled == 25
     assert all(len(call) <= 10 for call in broker.settle_calls)
+
+
+async def test_a_stop_of_what_ends_already_leaves_no_task_and_connects_no_more(
+    clock: HandClock, scripted: OpenScripted
+) -> None:
+    """The receiver is dead and answers no more, and a handler takes its time to end."""
+    broker = scripted()
+    bus = Bus("scripted://one", clock=clock)
+    started, cancelled, release, stop = (asyncio.Event() for _ in range(4))
+
+    @bus.consumer(WORK)
+    async def work(order: Order) -> None:
+        started.set()
+        try:
+            await stop.wait()
+        finally:
+            cancelled.set()
+            await release.wait()
+
+    before = asyncio.all_tasks()
+    serving = asyncio.create_task(serve(bus, stop))
+    await clock.until(lambda: broker.receivers)
+    broker.receivers[0].stop = asyncio.Event().wait  # type: ignore[assignment, method-assign]
+    broker.feed("work", delivery(SOURCE, "1", b'{"order_id": "1"}'))
+    await started.wait()
+    broker.feed("work", Disconnected("gone"))
+    await cancelled.wait()
+    stop.set()
+    await turns()
+    release.set()
+    await serving
+    assert asyncio.all_tasks() == before
+    assert broker.connects == 1

@@ -30,13 +30,15 @@ class Bench:
     ) -> None:
         self.broker = ScriptedBroker(capabilities)
         self.results: list[tuple[str, str]] = []
+        self.lost: set[str] = set()
         loop = asyncio.get_running_loop()
+        self.policy = Policy(subscription_on(SOURCE, capabilities), clock.time)
         self.settler = Settler(
             receiver(self.broker, SOURCE, 10),
             capabilities,
             clock,
             self,
-            Policy(subscription_on(SOURCE, capabilities), clock.time).after_refusal,
+            self.policy.after_refusal,
             loop,
         )
         slots = capabilities.settle_slots
@@ -50,6 +52,10 @@ class Bench:
         """As Results.ended."""
         for settlement, result in zip(batch, results, strict=True):
             self.results.append((settlement.delivery.headers["ce-id"], type(result).__name__))
+
+    def is_over(self, settlement: Settlement) -> bool:
+        """As Results.is_over."""
+        return settlement.delivery.headers["ce-id"] in self.lost
 
     def add(self, *ids: str, act: Act = Act.ACK) -> None:
         """Settle these."""
@@ -205,4 +211,52 @@ async def test_a_dead_letter_that_was_held_is_tried_again_soon(clock: HandClock)
     bench.add("a", act=Act.DEAD)
     await clock.until(lambda: bench.results)
     assert 60.0 <= clock.now() - began < 70.0
+    await bench.close()
+
+
+async def test_dead_letters_that_a_full_queue_does_not_take_give_up_their_room(clock: HandClock) -> None:
+    bench = Bench(clock)
+    bench.broker.on_settle = lambda s: Throttled("the queue is full") if s.act is Act.DEAD else None
+    await turns()
+    bench.add(*"abcdefgh", act=Act.DEAD)
+    await clock.until(lambda: len(bench.results) == 8)
+    assert {result for _, result in bench.results} == {"NoneType"}
+    assert [(s.act, s.delay >= 60) for s in bench.broker.settled[-8:]] == [(Act.RETRY, True)] * 8
+    assert bench.policy.trouble == "DEAD was refused: Throttled: the queue is full"
+    bench.add("i")
+    await clock.until(lambda: len(bench.results) == 9)
+    await clock.advance(120)
+    assert bench.policy.trouble == ""
+    await bench.close()
+
+
+async def test_where_there_are_no_retries_they_stay_in_hand_and_block_no_copy(clock: HandClock) -> None:
+    bench = Bench(clock, replace(PLAIN, retry_delay=None))
+    full = True
+    bench.broker.on_settle = lambda s: Throttled("full") if full and s.delivery.headers["ce-id"] == "a" else None
+    await turns()
+    bench.add("a", act=Act.DEAD)
+    await clock.advance(30)
+    bench.add("b", act=Act.DEAD)
+    await clock.until(lambda: ("b", "NoneType") in bench.results)
+    full = False
+    await clock.until(lambda: ("a", "NoneType") in bench.results)
+    await bench.close()
+
+
+@pytest.mark.parametrize(("act", "error"), [(Act.RELEASE, Throttled("slow")), (Act.DEAD, Refused("no"))])
+async def test_what_is_lost_while_its_settlement_waits_is_not_settled_again(
+    clock: HandClock, act: Act, error: BusError
+) -> None:
+    bench = Bench(clock, replace(PLAIN, retry_delay=None))
+    bench.broker.on_settle = lambda s: error
+    await turns()
+    bench.add("a", act=act)
+    await turns()
+    tried = len(bench.broker.settle_calls)
+    bench.lost.add("a")
+    await clock.advance(200)
+    assert len(bench.broker.settle_calls) == tried
+    assert bench.results == []
+    await bench.settler.flush()
     await bench.close()

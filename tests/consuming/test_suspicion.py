@@ -43,11 +43,15 @@ async def test_suspects_are_given_back_and_taken_one_by_one(clock: HandClock, sc
         broker.feed("work", *(came(number, 4) for number in range(3)))
         await clock.until(lambda: len(broker.settled) == 6)
         assert most == [1, 1, 1]
+        broker.feed("work", *(came(number, 1) for number in range(20, 22)))
+        await clock.until(lambda: len(broker.settled) == 8)
+        assert most == [1] * 5, "what comes next is handled, one at a time still"
+        await clock.advance(10.0)
         broker.feed("work", came(3, 1))
-        await clock.until(lambda: len(broker.settled) == 7)
+        await clock.until(lambda: len(broker.settled) == 9)
         broker.feed("work", *(came(number, 1) for number in range(4, 7)))
-        await clock.until(lambda: len(broker.settled) == 10)
-        assert max(most[3:]) > 1, "as many as before again"
+        await clock.until(lambda: len(broker.settled) == 12)
+        assert max(most[5:]) > 1, "as many as before again"
         assert bus.health().ready
 
 

@@ -32,6 +32,8 @@ class Call:
         return self.notes["params"]  # type: ignore[no-any-return]
 
 
+_OURS = (b"content-length:", b"expect:")  # headers that the proxy writes, or answers, itself
+
 Meet = Callable[[Call], Awaitable[bytes | None]]
 """What becomes of a call: the bytes to answer with, or None: the connection is closed."""
 
@@ -76,7 +78,7 @@ class FaultyHttp:
         self._tasks.add(task)
         upstream = _Upstream(self._target.hostname or "", self._target.port or 80)
         try:
-            while (call := await self._read(reader, upstream)) is not None:
+            while (call := await self._read(reader, writer, upstream)) is not None:
                 said = await self.meet(call)
                 if said is None:
                     break
@@ -91,12 +93,16 @@ class FaultyHttp:
             writer.transport.abort()
             self._tasks.discard(task)
 
-    async def _read(self, reader: asyncio.StreamReader, upstream: _Upstream) -> Call | None:
+    async def _read(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upstream: _Upstream
+    ) -> Call | None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError:
             return None
         headers = _headers(head)
+        if headers.get("expect") == "100-continue":  # S3's client waits for it before it sends a body
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         operation = headers.get("x-amz-target", "").rpartition(".")[2]
 
@@ -124,7 +130,7 @@ class _Upstream:
             self.close()
             self._streams = await asyncio.open_connection(self._host, self._port, limit=1 << 22)
         reader, writer = self._streams
-        lines = [line for line in head.split(b"\r\n") if line and not line.lower().startswith(b"content-length:")]
+        lines = [line for line in head.split(b"\r\n") if line and not line.lower().startswith(_OURS)]
         writer.write(b"\r\n".join([*lines, b"content-length: %d" % len(body), b"", b""]) + body)
         headers = _headers(said := await reader.readuntil(b"\r\n\r\n"))
         return int(said.split(b" ", 2)[1]), await reader.readexactly(int(headers["content-length"]))

@@ -101,7 +101,25 @@ def test_a_topic_of_lists_gives_lists_and_no_batches() -> None:
     assert bind(many, list[Order], "Queue 'work'").wants_list
 
 
-def sync(order: Order) -> None: ...
+class Unit:
+    """A dependency that is a class."""
+
+    def __init__(self, order: Order, session: object) -> None: ...
+
+
+def get_name() -> str:
+    """A dependency."""
+    return "name"
+
+
+def needs_name(name: str) -> Db:
+    return Db()
+
+
+def needs_message(message: Order) -> Db:
+    return Db()
+
+
 async def nothing() -> None: ...
 async def only_stars(*args: object) -> None: ...
 async def keyword_only(*, order: Order) -> None: ...
@@ -110,13 +128,40 @@ async def wrong_list(order: list[Refund]) -> None: ...
 async def wrong_message(order: Message[Refund]) -> None: ...
 async def unbound(order: Order, db: Db) -> None: ...
 async def wrong_dependency(order: Order, db: Annotated[int, Depends(get_db)]) -> None: ...
+def needs_session(session: object) -> Db:
+    return Db()
+
+
+def needs_other(order: Refund) -> Db:
+    return Db()
+
+
+def needs_both(order: Order, db: Annotated[Db, Depends(get_db)], limit: int = 5) -> Db:
+    return Db()
+
+
+def nested(db: Annotated[Db, Depends(needs_session)]) -> Db:
+    return Db()
+
+
+async def dependency_unbound(order: Order, db: Annotated[Db, Depends(needs_session)]) -> None: ...
+async def dependency_of_another(order: Order, db: Annotated[Db, Depends(needs_other)]) -> None: ...
+async def dependency_of_a_message(message: Message[Order], db: Annotated[Db, Depends(needs_message)]) -> None: ...
+async def dependency_nested(order: Order, db: Annotated[Db, Depends(nested)]) -> None: ...
+async def dependency_class(order: Order, unit: Annotated[Unit, Depends(Unit)]) -> None: ...
+async def dependency_too_late(
+    order: Order, db: Annotated[Db, Depends(needs_name)], name: Annotated[str, Depends(get_name)]
+) -> None: ...
+async def dependency_in_turn(
+    order: Order, name: Annotated[str, Depends(get_name)], db: Annotated[Db, Depends(needs_name)]
+) -> None: ...
+async def dependency_bound(order: Order, db: Annotated[Db, Depends(needs_both)]) -> None: ...
 async def unknown(order: NoSuchThing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
 
 @pytest.mark.parametrize(
     ("handler", "text"),
     [
-        (sync, "handler sync must be `async def`"),
         (nothing, "handler nothing takes no parameter; the first one receives the payload"),
         (only_stars, "handler only_stars takes no parameter"),
         (keyword_only, "handler keyword_only.*'order'"),
@@ -125,6 +170,15 @@ async def unknown(order: NoSuchThing) -> None: ...  # type: ignore[name-defined]
         (wrong_message, "handler wrong_message: parameter 'order'.*the messages are Order"),
         (unbound, r"handler unbound: nothing binds parameter 'db'; use Annotated\[..., Depends\(...\)\]"),
         (wrong_dependency, "handler wrong_dependency: parameter 'db' is int, its dependency gives Db"),
+        (
+            dependency_unbound,
+            r"handler dependency_unbound: .* 'session' of its dependency needs_session: .* by name \(order\), Depends",
+        ),
+        (dependency_nested, "nothing binds parameter 'session' of its dependency needs_session"),
+        (dependency_class, "nothing binds parameter 'session' of its dependency Unit"),
+        (dependency_too_late, "nothing binds parameter 'name' of its dependency needs_name"),
+        (dependency_of_another, "dependency needs_other: parameter 'order' is Refund, the handler's is Order"),
+        (dependency_of_a_message, "dependency needs_message: parameter 'message' is Order, the handler's is Message"),
         (unknown, "handler unknown: an annotation can't be resolved at run time.*NoSuchThing"),
     ],
 )
@@ -132,6 +186,11 @@ def test_what_can_t_be_bound_is_refused(handler: Any, text: str) -> None:
     with pytest.raises(RegistrationError, match=text) as refused:
         bind(handler, Order, "Queue 'work'")
     assert "Queue 'work'" in str(refused.value)
+
+
+@pytest.mark.parametrize("handler", [dependency_bound, dependency_in_turn])
+def test_dependencies_get_what_is_bound_before_them(handler: Any) -> None:
+    assert bind(handler, Order, "Queue 'work'").injects
 
 
 class Store(Protocol):
@@ -209,7 +268,8 @@ def test_a_foreign_event_is_opened_by_its_content_type() -> None:
     ("body", "kind", "texts"),
     [
         (b'{"order_id": 5}', "application/json", ["Queue 'work'", "order_id: Input should be a valid string"]),
-        (b"{}", "application/json", ["Queue 'work'", "order_id: Field required"]),
+        (b"{}", "application/json", ["Queue 'work'", "the body does not fit its type: order_id: Field required"]),
+        (b"{", "application/json", ["Queue 'work'", "the body is no valid application/json: "]),
         (b"<order/>", "text/xml", ["Queue 'work'", "application/json", "(content-type 'text/xml')"]),
         (b"\xff", "application/json", ["Queue 'work'"]),
         (b'{"specversion":', STRUCTURED, ["not a structured CloudEvent"]),

@@ -112,7 +112,10 @@ def test_a_line_comes_back(record: Archived) -> None:
 
 
 def test_what_is_no_line_is_said() -> None:
-    for text in (b"", b"[]", b"{}", b'{"shard":"s"}', b"\xff"):
+    whole = Archived("s", "1", 0, "k", 1.5, b"x").to_line()
+    odd = [(b'"s"', b"5"), (b'"k"', b"null"), (b"1.5", b"NaN"), (b"1.5", b"1" * 400), (b":0,", b":Infinity,")]
+    damaged = [whole.replace(*change) for change in odd]
+    for text in (b"", b"[]", b"{}", b'{"shard":"s"}', b"\xff", b"[" * 100_000, *damaged):
         with pytest.raises(DecodeError):
             Archived.from_line(text)
 
@@ -190,6 +193,12 @@ def test_an_idle_window_ends_after_its_grace() -> None:
     (chunk,) = chunks.over(25.0, 5.0)
     assert chunk.name() == "1970/01/01/00/s/0010-1-0.jsonl"
     assert chunks.all() == []
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "t/2026/11/24/06/s/0-x-0.jsonl", ""])
+def test_what_is_no_chunk_is_named(name: str) -> None:
+    with pytest.raises(DecodeError, match="is no name of a chunk"):
+        order_of(name)
 
 
 def test_chunks_of_an_hour_are_read_in_order() -> None:

@@ -14,6 +14,7 @@ from msgbus import headers as h
 from msgbus.brokers.kinesis import KinesisBroker
 from msgbus.brokers.kinesis.failures import OMITTED
 from msgbus.brokers.kinesis.options import parse_url
+from msgbus.dead import DeadLetter
 from msgbus.message import Act, Settlement, Source
 
 
@@ -41,6 +42,23 @@ async def test_a_letter_in_a_queue_says_where_it_was(bench: Bench) -> None:
         assert headers["kinesis-stream"] == bench.topic
         assert headers["kinesis-sequence"].isdecimal()
         assert (headers[h.DEAD_REASON], headers[h.ERROR_TYPE]) == ("bad", "ValueError")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", "\u2400".encode(), b'{"id": "e", "detail-type": "t", "source": "s", "detail": {}}']
+)
+async def test_a_letter_of_a_foreign_record_has_its_body_and_is_known_by_its_place(bench: Bench, body: bytes) -> None:
+    """An empty one too, the character that stands for one, and what another service calls an envelope."""
+    broker = await bench.broker(shards=1)
+    source = await bench.group(broker)
+    assert await die(bench, broker, source, body) is None
+    place = await broker.admin.dead_letters(source)
+    assert place is not None
+    async with broker.receiver(place, prefetch=10) as receiver:
+        (delivery,) = await some(receiver, 1)
+        letter = DeadLetter.of(delivery)
+        assert (letter.body, letter.damaged) == (body, "")
+        assert letter.id == f"{letter.headers['kinesis-sequence']}-0"
 
 
 async def test_a_body_too_large_for_the_queue_is_left_in_the_stream(bench: Bench) -> None:
@@ -127,6 +145,13 @@ async def test_a_missing_queue_leaves_the_message_where_it_is(bench: Bench) -> N
 def test_a_bad_option_is_named(option: str, names: str) -> None:
     with pytest.raises(ConfigError, match=names):
         parse_url(f"kinesis://us-east-1?{option}")
+
+
+def test_a_driver_is_written_with_a_plus() -> None:
+    """As in every URL, and as the page shows it; what was percent-encoded is the same."""
+    for text in ("postgresql+asyncpg://u:p%2540@h/d", "postgresql%2Basyncpg%3A%2F%2Fu%3Ap%2540%40h%2Fd"):
+        _, options, _ = parse_url(f"kinesis://us-east-1?leases={text}")
+        assert options.leases == "postgresql+asyncpg://u:p%40@h/d"
 
 
 def test_keys_do_not_belong_into_the_url() -> None:

@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.kinesis.strategies import UNHURRIED
@@ -201,6 +202,20 @@ def test_only_ordered_sources_have_lanes() -> None:
 @UNHURRIED
 @given(st.text(max_size=30))
 def test_damaged_progress_is_none(text: str) -> None:
+    assert Progress.from_text(text) == Progress()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"last":["",0],"open":[]}',
+        '{"last":["1",Infinity],"open":[]}',
+        '{"last":["1",0],"open":[["1",0,1e999,0]]}',
+        '{"last":["1",0],"open":[["x",0,1,0]]}',
+    ],
+)
+def test_progress_that_somebody_damaged_is_none(text: str) -> None:
     assert Progress.from_text(text) == Progress()
 
 

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from tests.servers import Handle
 from tests.servers.fixtures import shared
 
 from msgbus.brokers.aws import AwsClient, AwsSettings
+from msgbus.brokers.databases import open_engine
 from msgbus.brokers.kinesis.hashing import HIGHEST
 from msgbus.brokers.kinesis.rows import AT_TIMESTAMP, Row
 from msgbus.brokers.kinesis.stores import LeaseStore
 from msgbus.brokers.kinesis.stores.dynamodb import DynamoStore, row_of_item
 from msgbus.brokers.kinesis.stores.memory import MemoryStore
-from msgbus.brokers.kinesis.stores.sql import SqlStore, open_engine
+from msgbus.brokers.kinesis.stores.sql import TABLE, SqlStore
 from msgbus.clock import SystemClock
 from msgbus.errors import Refused, Unavailable
 
@@ -143,14 +145,55 @@ async def test_dynamodb_keeps_what_others_wrote_and_reads_their_leases(ministack
             "leaseOwner": {"S": "java"},
             "throughputKBps": {"N": "17.5"},
         }
-        await client.call("dynamodb", "PutItem", {"TableName": store.name, "Item": item})
+        metrics = {**item, "leaseKey": {"S": "worker-1"}, "entityType": {"S": "WORKER_METRIC_STATS"}}
+        for each in (item, metrics):
+            await client.call("dynamodb", "PutItem", {"TableName": store.name, "Item": each})
         (row,) = await store.rows()
         assert (row.owner, row.counter, row.checkpoint, row.last) == ("java", 41, "LATEST", HIGHEST)
         assert await store.swap(row, row.taken("me"))
         key = {"leaseKey": item["leaseKey"]}
         found = (await client.call("dynamodb", "GetItem", {"TableName": store.name, "Key": key}))["Item"]
-        assert found["throughputKBps"] == {"N": "17.5"}
+        assert (found["throughputKBps"], found["entityType"]) == ({"N": "17.5"}, {"S": "LEASE"})
         assert row_of_item(found).owner == "me"
+
+
+class _Says:
+    """In the place of a client: the table has this lease."""
+
+    def __init__(self, item: dict[str, dict[str, Any]]) -> None:
+        self._item = item
+
+    async def call(self, service: str, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        return {"Items": [self._item], "Item": self._item}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("leaseCounter", {"N": "x"}), ("leaseCounter", {}), ("checkpoint", {"S": "somewhere"}), ("other", {})),
+        *(("parentShardId", {"BOOL": True}), ("msgbusAt", {"S": ""}), ("msgbusCrashes", {"N": "1" * 5000})),
+    ],
+)
+async def test_a_damaged_lease_is_refused_by_its_name(name: str, value: dict[str, Any]) -> None:
+    item = {"leaseKey": {"S": "shardId-7"}, "leaseCounter": {"N": "1"}, name: value}
+    store = DynamoStore(_Says(item), "orders", SystemClock())  # type: ignore[arg-type]
+    for reading in (store.rows, lambda: store.read("shardId-7")):
+        with pytest.raises(Refused, match=r"table orders: the lease .*shardId-7.* is damaged"):
+            await reading()
+
+
+@pytest.mark.parametrize("state", ["", "[]", "{}", "[" * 100_000, '{"parents":5}'])
+async def test_a_damaged_lease_in_a_database_is_refused_by_its_name(state: str, tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite+aiosqlite:///{tmp_path}/leases.db")
+    store = SqlStore(engine, "orders")
+    await store.ensure("create")
+    await store.add(PLAIN)
+    async with engine.begin() as connection:
+        await connection.execute(sa.update(TABLE).values(state=state))
+    for reading in (store.rows, lambda: store.read(PLAIN.shard)):
+        with pytest.raises(Refused, match="leases of orders: the lease 's' is damaged"):
+            await reading()
+    await engine.dispose()
 
 
 async def test_a_missing_table_is_refused(ministack: Handle) -> None:

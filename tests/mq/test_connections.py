@@ -12,7 +12,7 @@ from tests.scripted import HandClock
 from msgbus.brokers.mq.connections import Failover, Reopened
 from msgbus.brokers.mq.heartbeats import Heartbeats
 from msgbus.brokers.mq.protocol import SocketProtocol
-from msgbus.brokers.urls import options_of
+from msgbus.brokers.urls import options_of, tls_context
 from msgbus.errors import BusError, ConfigError, Disconnected, Refused
 
 
@@ -132,6 +132,12 @@ class Options:
 def test_options_that_cannot_be(query: str, what: str) -> None:
     with pytest.raises(ConfigError, match=what):
         options_of(f"x://host/?{query}", Options(), {"count": 1})
+
+
+@pytest.mark.parametrize("given", [("a\0b", "", ""), ("", "a\0b", ""), ("/nowhere/ca.pem", "", "")])
+def test_files_that_cannot_be_are_a_config_error(given: tuple[str, str, str]) -> None:
+    with pytest.raises(ConfigError, match="x: can't read the certificates"):
+        tls_context("x", *given)
 
 
 def test_options_have_the_types_of_their_defaults() -> None:

@@ -280,3 +280,59 @@ async def test_closing_ends_those_who_wait(clock: HandClock) -> None:
     await turns()
     (result,) = sending.result()
     assert isinstance(result, BusError)
+
+
+async def test_batches_that_fail_are_trouble_until_something_is_sent(
+    clock: HandClock, scripted: OpenScripted, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broker without a connection has nothing else to tell health by."""
+    broker, down = scripted(), True
+
+    async def on_send(batch: Sequence[Outgoing]) -> Sequence[Result]:
+        return [Unavailable("no connection") if down else Receipt(out.id) for out in batch]
+
+    broker.on_send = on_send
+    bus = Bus("scripted://one", clock=clock)
+    async with bus:
+        publishing = asyncio.ensure_future(bus.publish(ORDERS, Order(order_id="1"), timeout=600.0))
+        await clock.until(lambda: not bus.health().ready)
+        assert bus.health().problems == ("scripted://one: sending fails: Unavailable: no connection",)
+        await clock.advance(60.0)
+        assert not bus.health().ready
+        down = False
+        await clock.until(publishing.done)
+        assert (bus.health().ready, bus.health().problems) == (True, ())
+    assert "scripted://one: sending works again" in caplog.text
+
+
+async def test_trouble_that_nobody_looks_at_again_is_forgotten(clock: HandClock, scripted: OpenScripted) -> None:
+    """Who is not ready may get no work, and so nothing to publish: it must not stay so for good."""
+    broker = scripted()
+
+    async def on_send(batch: Sequence[Outgoing]) -> Sequence[Result]:
+        return [Unavailable("no connection") for _ in batch]
+
+    broker.on_send = on_send
+    bus = Bus("scripted://one", clock=clock)
+    async with bus:
+        publishing = asyncio.ensure_future(bus.publish(ORDERS, Order(order_id="1"), timeout=10.0))
+        await clock.until(publishing.done)
+        assert isinstance(publishing.exception(), Timeout)
+        assert not bus.health().ready
+        await clock.advance(31.0)
+        assert (bus.health().ready, bus.health().problems) == (True, ())
+
+
+async def test_throttling_is_no_trouble(clock: HandClock, scripted: OpenScripted) -> None:
+    broker = scripted()
+
+    async def on_send(batch: Sequence[Outgoing]) -> Sequence[Result]:
+        return [Throttled("slower") for _ in batch]
+
+    broker.on_send = on_send
+    bus = Bus("scripted://one", clock=clock)
+    async with bus:
+        publishing = asyncio.ensure_future(bus.publish(ORDERS, Order(order_id="1"), timeout=10.0))
+        await clock.until(publishing.done)
+        assert bus.health().ready
+        assert isinstance(publishing.exception(), Timeout)

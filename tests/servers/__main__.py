@@ -1,6 +1,7 @@
 """The command line: python -m tests.servers install|start|stop|status|kill|restart [NAME...]."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,14 +36,20 @@ def _install(definition: Definition) -> str:
 
 def _start(definition: Definition) -> str:
     if given := _given(definition):
-        return f"# {definition.name} is given by the environment: {given.url}"
+        return "\n".join([f"# {definition.name} is given by the environment: {given.url}", *_for_clients(given)])
     return _exports(state.start(definition))
 
 
 def _exports(instance: Server) -> str:
-    """Lines for a shell's `eval`: they point the tests at this instance."""
+    """Lines for a shell's `eval`: they point the tests and clients at this instance."""
     endpoints = instance.definition.endpoints.items()
-    return "\n".join(f"export {each.variable}={instance.url_of(kind)}" for kind, each in endpoints)
+    for_tests = [f"export {each.variable}={instance.url_of(kind)}" for kind, each in endpoints]
+    return "\n".join([*for_tests, *_for_clients(instance)])
+
+
+def _for_clients(instance: Handle) -> list[str]:
+    """What an example or a service needs to reach it: of AWS the endpoint, a region, keys of nobody."""
+    return [f"export {name}={shlex.quote(value)}" for name, value in instance.env.items()]
 
 
 def _stop(definition: Definition) -> str:

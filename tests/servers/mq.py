@@ -101,6 +101,7 @@ ACTIVEMQ = Definition(
         Debian("activemq", f"{_ACTIVEMQ}/lib"),
         Debian("libxstream-java", f"{_JARS}/xstream.jar"),
         Debian("libjettison-java", f"{_JARS}/jettison.jar"),
+        Debian("default-jdk-headless", "/usr/bin/javac"),  # JMS programs beside the tests are compiled by them
     ),
     ports=("stomp", "openwire"),
     endpoints={

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections.abc import AsyncIterator
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -68,6 +69,16 @@ class Proxy:
             writer.transport.abort()
         for task in tuple(self._tasks):
             task.cancel()
+
+    @contextlib.asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        """Until the exit nobody gets through: open connections are cut, new ones refused."""
+        self.refuse()
+        self.cut()
+        try:
+            yield
+        finally:
+            await self.accept()
 
     def freeze(self) -> None:
         """Nothing is forwarded any more, nothing is closed: a network that swallows packets."""

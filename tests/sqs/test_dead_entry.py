@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from msgbus import headers as h
-from msgbus.brokers.sqs.dead import dead_entry
+from msgbus.brokers.sqs.dead import dead_entry, resent
 from msgbus.brokers.sqs.targets import QUEUE_BYTES, RESERVE, Target, queue_target
 from msgbus.errors import Refused
-from msgbus.message import Act, Delivery, Settlement, Source
+from msgbus.message import Act, CopyOf, Delivery, Settlement, Source
 
 TARGET = queue_target("http://sqs/1/work-dead")
 FAILURE = {h.ERROR_TYPE: "ValueError", h.ERROR: "x" * 500, h.ATTEMPTS: "5", h.ORIGIN: "queue/work"}
@@ -43,7 +43,7 @@ def test_it_is_as_it_came_and_says_why() -> None:
     assert entry["MessageBody"] == '{"a": 1}'
     assert entry["MessageAttributes"]["kind"] == string("x")
     assert entry["MessageAttributes"]["raw"] == {"DataType": "Binary", "BinaryValue": b"\x00"}
-    assert failure_of(entry) == {h.DEAD_REASON: "because " * 60, **FAILURE}
+    assert failure_of(entry) == {h.ID: "m-1", h.DEAD_REASON: "because " * 60, **FAILURE}
     assert "MessageGroupId" not in entry
 
 
@@ -111,3 +111,33 @@ def test_on_fifo_each_has_a_group_and_an_id_of_its_own() -> None:
     first, second = dead(target=fifo), dead(target=fifo, hop="1")
     assert first["MessageGroupId"] == second["MessageGroupId"] == "m-1"
     assert first["MessageDeduplicationId"] != second["MessageDeduplicationId"]
+
+
+# -- sent again
+
+
+def resending(body: str, attributes: dict[str, Any], **added: str) -> tuple[str, dict[str, Any], int]:
+    message = {"MessageId": "m-1", "ReceiptHandle": "r", "Body": body, "MessageAttributes": attributes}
+    delivery = Delivery(b"opened", Source("queue", "work"), {}, raw=message)
+    return resent(CopyOf(delivery, h.FAILURE, {name.replace("_", "-"): value for name, value in added.items()}))
+
+
+def test_what_is_sent_again_is_as_it_came_without_its_failure() -> None:
+    given = {"n": {"DataType": "Number.int", "StringValue": "7"}, "b": {"DataType": "Binary", "BinaryValue": b"\xff"}}
+    entry = dead("{}", given)
+    body, attributes, _ = resending(entry["MessageBody"], entry["MessageAttributes"], msgbus_hop="1")
+    assert (body, attributes) == ("{}", {**given, h.PACKED: string('{"ce-id":"m-1","msgbus-hop":"1"}')})
+
+
+def test_ten_attributes_leave_no_room_to_say_that_it_is_sent_again() -> None:
+    binary = {f"a{n}": {"DataType": "Binary", "BinaryValue": b"x"} for n in range(10)}
+    with pytest.raises(Refused, match="10 attributes, and no room"):
+        resending("{}", binary, msgbus_hop="1")
+
+
+@pytest.mark.parametrize("named", [{}, {h.KEY: "own"}])
+def test_a_dead_letter_keeps_the_group_of_a_foreign_message(named: dict[str, str]) -> None:
+    message = {"MessageId": "m-1", "Body": "{}", "Attributes": {"MessageGroupId": "ada"}}
+    delivery = Delivery(b"{}", Source("queue", "work"), named, raw=message)
+    entry = dead_entry(Settlement(delivery, Act.DEAD, reason="x", headers={}), TARGET)
+    assert failure_of(entry).get(h.KEY) == (None if named else "ada")

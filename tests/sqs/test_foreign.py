@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +14,9 @@ from tests.faults.http import Call, FaultyHttp, answer
 from tests.servers import Handle
 from tests.sqs.conftest import Aws, url_of
 
-from msgbus import Bus, Message, Queue
+from msgbus import Bus, Delivery, Message, Queue, Reject, Rpc
 from msgbus import headers as h
+from msgbus.dead import DeadLetters
 
 
 class Order(BaseModel):
@@ -67,9 +69,10 @@ async def test_a_subscription_without_raw_delivery(
     async with bus.consuming():
         await aws.subscribe(topic, name)
         kind = {"kind": {"DataType": "String", "StringValue": "new"}}
-        sent = await aws.sns("Publish", TopicArn=topic, Message='{"number": 7}', MessageAttributes=kind)
+        said = {"Message": '{"number": 7}', "Subject": "An order", "MessageAttributes": kind}
+        sent = await aws.sns("Publish", TopicArn=topic, **said)
         message = await handled.get()
-    assert message.payload == Order(number=7)
+    assert (message.payload, message.headers["subject"]) == (Order(number=7), "An order")
     assert (message.id, message.headers["kind"]) == (sent["MessageId"], "new")
     assert json.loads(message.raw["Body"])["TopicArn"] == topic  # the envelope is still there
 
@@ -139,3 +142,98 @@ async def test_group_ids_on_standard_queues(fauxqs: Handle, name: str, fair: boo
             await bus.send(queue, Order(number=1))
             assert (await handled.get()).key == "tenant-1"
     assert groups == ["tenant-1" if fair else None]
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_what_came_in_an_envelope_and_was_dead_is_opened_again(
+    server: Handle, bus_on: Callable[..., Bus], aws: Aws, name: str, limit: int | None
+) -> None:
+    """With a limit msgbus sends it again, without one the service may."""
+    queue, buried, seen = Queue(name, Order), asyncio.Event(), asyncio.Queue[Message[Order]]()
+
+    async def on_dead(delivery: Delivery, error: Exception) -> None:
+        buried.set()
+
+    bus = bus_on(server.url, on_dead=[on_dead])
+
+    @bus.consumer(queue)
+    async def handle(message: Message[Order]) -> None:
+        if not buried.is_set():
+            raise Reject("not yet")
+        seen.put_nowait(message)
+
+    topic = (await aws.sns("CreateTopic", Name=f"{name}-theirs"))["TopicArn"]
+    async with bus.consuming():
+        await aws.subscribe(topic, name)
+        kind = {"kind": {"DataType": "String", "StringValue": "new"}}
+        sent = await aws.sns("Publish", TopicArn=topic, Message='{"number": 7}', MessageAttributes=kind)
+        await buried.wait()
+        (letter,) = await DeadLetters(bus, queue).peek()
+        assert (letter.id, letter.body, letter.headers["kind"]) == (sent["MessageId"], b'{"number": 7}', "new")
+        assert (await DeadLetters(bus, queue).redrive(limit=limit)).moved == 1
+        message = await seen.get()
+    assert (message.payload, message.id, message.attempt) == (Order(number=7), sent["MessageId"], 1)
+    assert message.headers["kind"] == "new"
+
+
+async def test_requests_of_amazons_jms_library_are_answered(
+    server: Handle, bus_on: Callable[..., Bus], aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As SQSSession writes them: attributes alone say what they are, bytes are base64."""
+    inbox, count = await aws.queue(f"{name}-theirs"), 100
+    monkeypatch.setenv("MSGBUS_REPLIES", json.dumps([inbox]))
+    bus = bus_on(server.url)
+
+    @bus.responder(Rpc(name, Order, Order))
+    async def double(order: Order) -> Order:
+        return Order(number=order.number * 2)
+
+    async with bus.consuming():
+        url = await aws.url(name)
+        for number in range(count):
+            body = json.dumps({"number": number})
+            kind, text = ("text", body) if number % 2 else ("byte", base64.b64encode(body.encode()).decode())
+            given = {
+                "JMS_SQSMessageType": kind,
+                "JMS_SQSCorrelationID": f"c-{number}",
+                "JMS_SQSReplyToQueueURL": inbox,
+                "JMS_SQSReplyToQueueName": f"{name}-theirs",
+            }
+            attributes = {key: {"DataType": "String", "StringValue": value} for key, value in given.items()}
+            await aws.sqs("SendMessage", QueueUrl=url, MessageBody=text, MessageAttributes=attributes)
+        answers: dict[str, int] = {}
+        while len(answers) < count:
+            for message in await aws.receive(f"{name}-theirs"):
+                said = {key: value["StringValue"] for key, value in message["MessageAttributes"].items()}
+                assert said["JMS_SQSMessageType"] == "text"
+                answers[said["JMS_SQSCorrelationID"]] = json.loads(message["Body"])["number"]
+    assert answers == {f"c-{number}": 2 * number for number in range(count)}
+
+
+async def test_a_foreign_dead_letter_is_known_by_the_id_that_its_sender_was_told(
+    server: Handle, bus_on: Callable[..., Bus], aws: Aws, name: str
+) -> None:
+    """Two with the same body are two."""
+    buried = asyncio.Queue[Delivery]()
+
+    async def on_dead(delivery: Delivery, error: Exception) -> None:
+        buried.put_nowait(delivery)
+
+    bus, queue = bus_on(server.url, on_dead=[on_dead]), Queue(name, Order)
+
+    @bus.consumer(queue)
+    async def handle(order: Order) -> None:
+        raise Reject("never")
+
+    async with bus.consuming():
+        url = await aws.url(name)
+        sent = [(await aws.sqs("SendMessage", QueueUrl=url, MessageBody='{"number": 1}'))["MessageId"] for _ in "ab"]
+        for _ in sent:
+            await buried.get()
+    async with bus:
+        letters = DeadLetters(bus, queue)
+        assert sorted(letter.id for letter in await letters.peek()) == sorted(sent)
+        redriven = await letters.redrive(ids=[sent[0]])
+        assert (redriven.moved, redriven.left, redriven.missing) == (1, 1, ())
+        (left,) = await letters.peek()
+        assert left.id == sent[1]

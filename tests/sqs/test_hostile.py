@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from tests.faults.http import Call, FaultyHttp, answer
 from tests.servers import Handle
 from tests.sqs.conftest import Aws, url_of
+from tests.sqs.odd import DEADLY
 
 from msgbus import Bus, Queue, Retry
 from msgbus import headers as h
@@ -22,31 +23,6 @@ from msgbus.message import Address, Delivery, Outgoing, Receipt
 
 class Order(BaseModel):
     number: int
-
-
-def string(value: str) -> dict[str, str]:
-    return {"DataType": "String", "StringValue": value}
-
-
-SNS = {"Type": "Notification", "MessageId": "m", "TopicArn": "arn:aws:sns:us-east-1:1:t", "Message": '{"number": 1}'}
-EVENT = {"id": "e", "detail-type": "t", "source": "s", "detail": {"number": 1}}
-
-ODD: dict[str, tuple[str, dict[str, Any]]] = {
-    "half a surrogate pair in an event": (json.dumps({**EVENT, "detail": {"number": "\ud800"}}), {}),
-    "the same in its source": (json.dumps({**EVENT, "source": "\udfff"}), {}),
-    "the same in a notification": (json.dumps({**SNS, "Message": "\ud800"}), {}),
-    "attributes that are text": (json.dumps({**SNS, "MessageAttributes": {"a": "b"}}), {}),
-    "attributes that are a list": (json.dumps({**SNS, "MessageAttributes": [1]}), {}),
-    "an attribute without a value": (json.dumps({**SNS, "MessageAttributes": {"a": {"Type": "String"}}}), {}),
-    "an attribute that is no text": (json.dumps({**SNS, "MessageAttributes": {"a": {"Value": "\ud800"}}}), {}),
-    "nested": ("[" * 50_000, {}),
-    "nested in an event": (json.dumps(EVENT)[:-1] + ', "x": ' + "[" * 50_000, {}),
-    "no envelope of ours": ('{"number": 1}', {h.PACKED: string("no json")}),
-    "an envelope nested deep": ('{"number": 1}', {h.PACKED: string("[" * 50_000)}),
-    "no base64": ('{"number": 1}', {h.PACKED: string(json.dumps({h.ENCODING: "base64"}))}),
-    "an event of nothing": ('{"number": 1}', {h.PACKED: string('{"content-type": "application/cloudevents+json"}')}),
-    "ten binary attributes": ("none", {f"a{n}": {"DataType": "Binary", "BinaryValue": b"\xff"} for n in range(10)}),
-}
 
 
 async def handled_of(
@@ -71,11 +47,11 @@ async def handled_of(
     return sorted(found)
 
 
-@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("kind", DEADLY)
 async def test_the_other_nine_of_a_poll_are_handled(
     server: Handle, bus_on: Callable[..., Bus], aws: Aws, name: str, kind: str
 ) -> None:
-    body, attributes = ODD[kind]
+    body, attributes = DEADLY[kind]
     bus = bus_on(server.url)
     odd = {"Id": "odd", "MessageBody": body, "MessageAttributes": attributes}
     good = [{"Id": str(n), "MessageBody": json.dumps({"number": n})} for n in range(9)]

@@ -51,7 +51,7 @@ def test_places() -> None:
         ("sqs://r?polls=65", "from 1 to 64"),
         ("sqs://r?polls=\u00b2", "from 1 to 64"),
         ("sqs://r?fair=perhaps", "fair='perhaps': allowed are 1, true, on, 0, false, off"),
-        ("sqs://r?colour=red", "unknown AWS option 'colour'"),
+        ("sqs://r?colour=red", "unknown option 'colour': allowed are account, wait, .*at.NAME, region, profile"),
         ("sqs://r/queue", "expected sqs://\\[REGION\\]"),
         ("sqs://key:secret@r", "keys come from the AWS chain"),
     ],

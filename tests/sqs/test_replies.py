@@ -62,13 +62,14 @@ async def test_an_inbox_lives_as_long_as_its_bus(
 
 
 async def test_a_given_queue_stays(server: Handle, bus_on: Callable[..., Bus], aws: Aws, name: str) -> None:
-    await aws.queue(f"{name}-replies")
-    asking = bus_on(server.url, f"&reply_queue={name}-replies")
+    own = f"{REPLY_PREFIX}{name}"  # a name that responders know without MSGBUS_REPLIES
+    await aws.queue(own)
+    asking = bus_on(server.url, f"&reply_queue={own}")
     used: list[str] = []
     async with answering(bus_on(server.url), name, used) as rpc, asking:
         assert await asking.request(rpc, Ask(number=5)) == Answer(double=10)
-    assert used == [await aws.url(f"{name}-replies")]
-    assert await aws.url(f"{name}-replies")
+    assert used == [await aws.url(own)]
+    assert await aws.url(own)
 
 
 async def test_a_given_queue_that_is_not_there(server: Handle, bus_on: Callable[..., Bus], name: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -33,6 +34,7 @@ class Picture(BaseModel):
     pixels: str
 
 
+UUID = "0190a1b2-0000-4000-8000-0123456789ab"
 LARGE = Picture(title="gr\u00fc\u00df", pixels="x" * 1_100_000)
 
 
@@ -119,14 +121,15 @@ async def test_what_amazons_client_sends_is_read(
 ) -> None:
     bus, handled = bus_on(server.url, store=store), asyncio.Queue[Picture]()
     body = LARGE.model_dump_json().encode()
-    await aws.s3("PutObject", Bucket=store.bucket, Key="theirs", Body=body)
+    key = f"bodies/{uuid.uuid4()}"
+    await aws.s3("PutObject", Bucket=store.bucket, Key=key, Body=body)
 
     @bus.consumer(Queue(name, Picture))
     async def handle(picture: Picture) -> None:
         handled.put_nowait(picture)
 
     async with bus.consuming():
-        pointer = json.dumps([kind, {"s3BucketName": store.bucket, "s3Key": "theirs"}])
+        pointer = json.dumps([kind, {"s3BucketName": store.bucket, "s3Key": key}])
         size = {attribute: {"DataType": "Number", "StringValue": str(len(body))}}
         await aws.sqs("SendMessage", QueueUrl=await aws.url(name), MessageBody=pointer, MessageAttributes=size)
         assert await handled.get() == LARGE
@@ -189,7 +192,11 @@ async def test_encryption_options_are_passed_through(aws: Aws, server: Handle, b
     [
         ({"s3Key": "k"}, "the pointer to a body in S3 is damaged"),
         ("text", "the pointer to a body in S3 is damaged"),
-        ({"s3BucketName": "somebody-elses", "s3Key": "k"}, r"'somebody-elses'; name it in S3Store\(trusted"),
+        ({"s3BucketName": ["b"], "s3Key": None}, "it is no bucket and key"),
+        (
+            {"s3BucketName": "somebody-elses", "s3Key": f"bodies/{UUID}"},
+            r"s3://'somebody-elses/.*S3Store\(trusted",
+        ),
     ],
 )
 async def test_a_pointer_that_leads_nowhere_is_a_bad_message(store: S3Store, pointer: Any, said: str) -> None:
@@ -198,14 +205,49 @@ async def test_a_pointer_that_leads_nowhere_is_a_bad_message(store: S3Store, poi
 
 
 async def test_a_body_that_is_gone_is_a_bad_message(store: S3Store) -> None:
-    pointer = json.dumps([POINTER, {"s3BucketName": store.bucket, "s3Key": "gone"}]).encode()
-    with pytest.raises(DecodeError, match=f"queue work: the body s3://{store.bucket}/gone is gone"):
+    pointer = json.dumps([POINTER, {"s3BucketName": store.bucket, "s3Key": f"bodies/{UUID}"}]).encode()
+    with pytest.raises(DecodeError, match=f"queue work: the body s3://{store.bucket}/bodies/{UUID} is gone"):
         await store.fetch(delivery(pointer))
 
 
-async def test_a_trusted_bucket(aws: Aws, server: Handle, bucket: str) -> None:
+OTHERS = {
+    "another prefix": UUID,
+    "no key that it writes": "bodies/accounts.csv",
+    "a path that leads elsewhere": f"bodies/../{UUID}",
+    "a key that is too long": "bodies/" + "x" * 2000,
+    "more behind": f"bodies/{UUID}/x",
+    "nothing": "",
+    "half a character": f"bodies/\ud800{UUID}",
+}
+
+
+@pytest.mark.parametrize("key", OTHERS.values(), ids=OTHERS)
+async def test_what_it_did_not_write_is_neither_read_nor_deleted(key: str) -> None:
+    store = S3Store("b", prefix="bodies/", settings=AwsSettings(endpoint="http://127.0.0.1:9"))
+    with pytest.raises(DecodeError, match="which this store does not write"):
+        await store.fetch(delivery(json.dumps([POINTER, {"s3BucketName": "b", "s3Key": key}]).encode()))
+    forged = delivery(b"{}")
+    forged.headers = {h.CLAIM: json.dumps(["b", key])}
+    with pytest.raises(DecodeError, match="which this store does not write"):
+        await store.forget(forged)
+
+
+async def test_a_bus_closes_its_store(
+    server: Handle, bus_on: Callable[..., Bus], aws: Aws, store: S3Store, name: str
+) -> None:
+    bus = bus_on(server.url, store=store)
+    await aws.sqs("CreateQueue", QueueName=name)
+    for _ in range(2):
+        async with bus:
+            await bus.send(Queue(name, Picture), LARGE)
+            assert store.is_open
+        assert not store.is_open
+
+
+@pytest.mark.parametrize("begin", ["", "/the"])
+async def test_a_trusted_bucket(aws: Aws, server: Handle, bucket: str, begin: str) -> None:
     await aws.s3("PutObject", Bucket=bucket, Key="theirs", Body=b"hello")
-    async with S3Store("ours", trusted=[bucket], settings=AwsSettings(endpoint=server.url)) as store:
+    async with S3Store("ours", trusted=[bucket + begin], settings=AwsSettings(endpoint=server.url)) as store:
         came = delivery(json.dumps([POINTER, {"s3BucketName": bucket, "s3Key": "theirs"}]).encode())
         await store.fetch(came)
         assert came.body == b"hello"
@@ -221,6 +263,6 @@ async def test_s3_that_does_not_answer_is_nobodys_fault() -> None:
     async with S3Store("b", settings=AwsSettings(endpoint="http://127.0.0.1:9", connect_timeout=0.5)) as store:
         with pytest.raises(Unavailable):
             await store.put(outgoing())
-        pointer = json.dumps([POINTER, {"s3BucketName": "b", "s3Key": "k"}]).encode()
+        pointer = json.dumps([POINTER, {"s3BucketName": "b", "s3Key": UUID}]).encode()
         with pytest.raises(Unavailable):
             await store.fetch(delivery(pointer))

@@ -58,7 +58,7 @@ async def test_create(broker: SqsBroker, aws: Aws, name: str, ordered: bool) -> 
 async def test_tags(broker: SqsBroker, aws: Aws, name: str) -> None:
     await broker.admin.ensure(parts(name), "create")
     tags = await aws.sqs("ListQueueTags", QueueUrl=await aws.url(f"{name}--billing"))
-    assert tags["Tags"] == {"msgbus": f"topic {name} (group billing)"}
+    assert tags["Tags"] == {"msgbus": f"topic/{name}/billing"}
     dead = await aws.sqs("ListQueueTags", QueueUrl=await aws.url(f"{name}--billing-dead"))
     assert dead["Tags"] == {"msgbus": f"dead letters of {name}--billing"}
     topic = await aws.sns("ListTagsForResource", ResourceArn=topic_arn(name))

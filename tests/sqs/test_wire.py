@@ -1,5 +1,6 @@
 """What a message looks like in SQS and SNS, and what foreign ones look like to us."""
 
+import base64
 import json
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 
 from msgbus import headers as h
 from msgbus.brokers.sqs import wire
-from msgbus.errors import Refused
+from msgbus.envelope.opening import open_delivery
+from msgbus.errors import DecodeError, Refused
 from msgbus.message import Address, Delivery, Outgoing, Source
 
 SOURCE = Source("queue", "work")
@@ -99,7 +101,7 @@ def test_attributes_are_headers() -> None:
         "raw": {"DataType": "Binary", "BinaryValue": b"\x00"},
     }
     delivery = delivered("{}", attributes, ApproximateReceiveCount="3", SentTimestamp="1500", MessageGroupId="g")
-    assert delivery.headers == {"kind": "x", "number": "3"}
+    assert delivery.headers == {"kind": "x", "number": "3", "raw": "AA=="}
     assert (delivery.attempt, delivery.deliveries, delivery.sent_at, delivery.lane) == (3, 3, 1.5, None)
     assert delivery.raw["MessageAttributes"]["raw"]["BinaryValue"] == b"\x00"
 
@@ -134,7 +136,7 @@ def test_what_msgbus_published_is_found_in_it() -> None:
         "n": {"Type": "Number", "Value": "3"},
     }
     delivery = delivered(json.dumps({**NOTIFICATION, "MessageAttributes": given}))
-    assert delivery.headers == {h.PACKED: '{"ce-id":"ours"}', "n": "3"}
+    assert delivery.headers == {h.PACKED: '{"ce-id":"ours"}', "n": "3", "raw": "AA=="}
 
 
 def test_an_event_of_eventbridge_is_opened() -> None:
@@ -173,3 +175,102 @@ def test_what_only_looks_like_an_envelope_is_left_alone(body: str) -> None:
 def test_a_message_with_attributes_is_no_envelope() -> None:
     body = json.dumps(NOTIFICATION)
     assert delivered(body, {"kind": {"DataType": "String", "StringValue": "x"}}).body.decode() == body
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("MessageAttributes", "a", {"StringValue": 5}),
+        ("Attributes", "MessageGroupId", []),
+        ("Attributes", "MessageGroupId", 7),
+    ],
+)
+def test_what_is_no_text_is_the_messages_fault(part: str, name: str, value: object) -> None:
+    message: dict[str, Any] = {"MessageId": "m", "ReceiptHandle": "r", "Body": "{}", part: {name: value}}
+    delivery = wire.delivery_of(
+        message, Source("queue", "q", ordered=True), wire.Token(None, message, 0.0), None, unwrap=True
+    )
+    assert isinstance(delivery.fault, DecodeError)
+    assert (dict(delivery.headers), delivery.lane, delivery.body) == ({}, None, b"{}")
+
+
+def test_a_count_of_receives_that_cannot_be_is_one() -> None:
+    message = {"MessageId": "m", "ReceiptHandle": "r", "Body": "{}", "Attributes": {"ApproximateReceiveCount": "-3"}}
+    delivery = wire.delivery_of(message, Source("queue", "q"), wire.Token(None, message, 0.0), None, unwrap=True)
+    assert (delivery.attempt, delivery.deliveries, delivery.fault) == (1, 1, None)
+
+
+# -- what others write
+
+
+def test_a_body_that_is_only_what_stands_for_nothing_survives() -> None:
+    message = out(wire.EMPTY.encode(), msgbus='{"ce-id":"1"}', content_type="text/plain")
+    attributes, _ = wire.attributes_of(message)
+    delivery = delivered(wire.text_of(message), attributes)
+    open_delivery(delivery)
+    assert (delivery.body.decode(), h.ENCODING in delivery.headers) == (wire.EMPTY, False)
+
+
+def jms(kind: str, body: str, **attributes: str) -> Delivery:
+    given = {"JMS_SQSMessageType": kind, **attributes}
+    return delivered(body, {name: {"DataType": "String", "StringValue": value} for name, value in given.items()})
+
+
+def test_a_jms_message_has_its_correlation_and_where_to_answer() -> None:
+    delivery = jms(
+        "text", "a", JMS_SQSCorrelationID="c", JMS_SQSReplyToQueueURL="http://q", JMS_SQSReplyToQueueName="q"
+    )
+    known = {name: delivery.headers[name] for name in (h.ID, h.CORRELATION, h.REPLY_TO, "JMS_SQSReplyToQueueName")}
+    assert known == {h.ID: "ID:m", h.CORRELATION: "c", h.REPLY_TO: "http://q", "JMS_SQSReplyToQueueName": "q"}
+    assert delivery.body == b"a"
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff\x00", b"x" * 1000])
+def test_a_jms_message_of_bytes_is_those(body: bytes) -> None:
+    assert jms("byte", base64.b64encode(body).decode() or wire.EMPTY).body == body
+
+
+def test_a_jms_message_of_bytes_that_are_none_is_damaged() -> None:
+    delivery = jms("byte", "no base64!")
+    assert isinstance(delivery.fault, DecodeError)
+    assert "no base64" in str(delivery.fault)
+
+
+def notification(message: str, **more: Any) -> str:
+    arn = "arn:aws:sns:us-east-1:1:t"
+    return json.dumps({"Type": "Notification", "MessageId": "s", "TopicArn": arn, "Message": message, **more})
+
+
+EVENT = {"id": "e", "detail-type": "Placed", "source": "shop", "time": "2026-11-27T00:00:00Z", "detail": {"number": 1}}
+
+
+def test_an_event_in_a_notification_is_opened_layer_by_layer() -> None:
+    binary = {"Type": "Binary", "Value": "AA=="}
+    attributes = {"b": binary, "n": {"Type": "Number", "Value": "7"}, h.PACKED: binary}
+    delivery = delivered(notification(json.dumps(EVENT), Subject="Hello", MessageAttributes=attributes))
+    assert json.loads(delivery.body) == {"number": 1}
+    assert (delivery.headers[h.ID], delivery.headers[h.TYPE], delivery.headers[h.TIME]) == (
+        "e",
+        "Placed",
+        EVENT["time"],
+    )
+    assert (delivery.headers["subject"], delivery.headers["b"], delivery.headers["n"]) == ("Hello", "AA==", "7")
+
+
+def test_what_an_event_carries_is_not_taken_for_an_envelope() -> None:
+    inner = {**EVENT, "id": "inner"}
+    delivery = delivered(notification(json.dumps({**EVENT, "detail": inner})))
+    assert (delivery.headers[h.ID], json.loads(delivery.body)) == ("e", inner)
+
+
+def test_a_payload_of_ours_in_a_notification_is_not_taken_for_an_envelope() -> None:
+    packed = {h.PACKED: {"Type": "String", "Value": '{"ce-id":"1"}'}}
+    delivery = delivered(notification(json.dumps(EVENT), MessageAttributes=packed))
+    assert json.loads(delivery.body) == EVENT
+
+
+def test_envelopes_in_each_other_without_an_end_are_damaged() -> None:
+    body = "{}"
+    for _ in range(6):
+        body = notification(body)
+    assert "in each other" in str(delivered(body).fault)

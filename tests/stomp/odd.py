@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from tests.slowness import slowness
+
 BODY = b'{"key": "odd", "number": 0}'
 
 FRAMES: Mapping[str, tuple[bytes, bytes]] = {
@@ -46,3 +48,43 @@ async def put(url: str, queue: str, frames: Mapping[str, tuple[bytes, bytes]] = 
 async def _until(reader: asyncio.StreamReader, mark: bytes) -> None:
     frame = await reader.readuntil(b"\0")
     assert mark in frame, frame
+
+
+TEXT = '{"number": 7, "said": "\u00fc"}'
+_KEPT = ("priority", "correlation-id", "type", "kind", "amount")
+
+
+async def put_foreign(url: str, queue: str) -> Mapping[str, object]:
+    """A TextMessage as JMS and its STOMP clients write it; what a copy of it must keep."""
+    frame = (
+        b"amq-msg-type:text\npriority:7\ncorrelation-id:c-1\ntype:OrderPlaced\nkind:new\namount:5\npersistent:true\n",
+        TEXT.encode(),
+    )
+    await put(url, queue, {"foreign": frame})
+    return {
+        "body": TEXT,
+        "is text": True,
+        "priority": "7",
+        "correlation-id": "c-1",
+        "type": "OrderPlaced",
+        "kind": "new",
+        "amount": "5",
+    }
+
+
+async def take_foreign(url: str, queue: str) -> Mapping[str, object]:
+    """Take the one message that is there."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(b"CONNECT\naccept-version:1.2\nhost:/\n\n\0")
+    await _until(reader, b"CONNECTED")
+    writer.write(b"SUBSCRIBE\nid:1\ndestination:/queue/%b\nack:auto\n\n\0" % queue.encode())
+    async with asyncio.timeout(30.0 * slowness()):
+        frame = (await reader.readuntil(b"\0")).decode().lstrip("\n").removesuffix("\0")
+    writer.close()
+    head, _, body = frame.partition("\n\n")
+    lines = [line.partition(":") for line in head.split("\n")[1:]]
+    headers = {name: value for name, _, value in lines}
+    found = {name: headers[name] for name in _KEPT if name in headers}
+    is_text = "content-length" not in headers or headers.get("amq-msg-type") == "text"
+    return {"body": body, "is text": is_text, **found}

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stomp import utils as oracle
 from stomp.protocol import Protocol12
+from tests.counted import Counted
 
 from msgbus.brokers.stomp.codec import Decoder, Encoder, Frame, FrameError
 
@@ -220,6 +221,24 @@ def test_a_big_body_is_joined_once() -> None:
     for raw in (Encoder("1.2").encode(Frame("MESSAGE", {}, body)), b"MESSAGE\n\n" + body + b"\0"):
         found = [frame for at in range(0, len(raw), 1024) for frame in decoder.feed(raw[at : at + 1024])]
         assert [frame.body == body for frame in found] == [True]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"RECEIPT\r\nreceipt-id:7\r\n\r\n\0",
+        b"RECEIPT\nreceipt-id:7\r\n\r\n\0",
+        b"MESSAGE\r\na:b\r\n\r\nx\0",
+        b"MESSAGE\na:b\n\nx\0",
+        b"RECEIPT\nreceipt-id:7\n\nx\0",
+        b"RECEIPT\nreceipt-id:7\n\n\0",
+    ],
+)
+def test_each_byte_is_looked_at_a_few_times_however_lines_end(raw: bytes) -> None:
+    """Some servers end lines by CR LF: a search for LF LF then went through all that had come, for every frame."""
+    data = Counted(raw * 1000)
+    assert len(Decoder("1.2").feed(data)) == 1000
+    assert 0 < data.looked < 6 * len(data)
 
 
 def test_version_1_0_refuses_what_it_cannot_write() -> None:

@@ -129,6 +129,25 @@ async def test_a_text_message_stays_one_as_a_dead_letter(broker: StompBroker, fo
     assert (frame.body, frame.headers["priority"], frame.headers["amq-msg-type"]) == (b"text", "7", "text")
 
 
+async def test_text_beyond_the_basic_plane_is_as_java_writes_it(broker: StompBroker, foreign: Foreign) -> None:
+    text, java = "gr\u00fc\u00df \U0001f600", b"gr\xc3\xbc\xc3\x9f \xed\xa0\xbd\xed\xb8\x80"
+    # What the foreign program reads and what we read are two queues: a subscription that it ends takes messages
+    # until the server has read that, and they come over another connection than ours.
+    theirs, ours = [await _declare(broker, Source("queue", _name())) for _ in range(2)]
+    outs = [
+        Outgoing(source.address, "1", text.encode(), {"ce-id": "1"}, native=StompOptions(text=True))
+        for source in (theirs, ours)
+    ]
+    assert [type(result) for result in await broker.send(outs)] == [Receipt, Receipt]
+    foreign.connection.subscribe(f"/queue/{theirs.name}", "1", ack="auto")
+    assert foreign.next().body == java
+    foreign.connection.send(f"/queue/{ours.name}", java)
+    async with broker.receiver(ours, prefetch=2) as receiver:
+        got = [*await receiver.receive(2, 30.0)]
+        got += [] if len(got) == 2 else await receiver.receive(1, 30.0)
+        assert [delivery.body.decode() for delivery in got] == [text, text]
+
+
 async def test_native_options(broker: StompBroker, foreign: Foreign) -> None:
     source = await _declare(broker, Source("queue", _name()))
     out = Outgoing(source.address, "1", b"text", {"ce-id": "1"})

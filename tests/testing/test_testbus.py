@@ -31,6 +31,7 @@ from tests.testing.models import (
 )
 
 from msgbus import (
+    Batch,
     Bus,
     DecodeError,
     Delivery,
@@ -42,10 +43,12 @@ from msgbus import (
     Reject,
     RemoteError,
     Router,
+    Select,
     Timeout,
     Topic,
 )
 from msgbus.clock import SystemClock
+from msgbus.handlers.middleware import Handle
 from msgbus.testing import Attempt, TestBus
 
 
@@ -401,3 +404,55 @@ async def test_works_as_a_fixture_with_nothing_left_from_before(shop: TestBus, r
     await shop.publish(ORDERS, Order(id=str(round_)))
     await shop.settled()
     assert ids(shop.handled(ORDERS)) == [str(round_)]
+
+
+# -- what no handler sees
+
+
+async def test_what_select_or_a_middleware_drops_is_not_handled() -> None:
+    async def sieve(delivery: Delivery, handle: Handle) -> None:
+        if delivery.headers.get("drop") is None:
+            await handle(delivery)
+
+    bus = Bus(middlewares=[sieve])
+    seen: list[str] = []
+
+    @bus.subscriber(ORDERS, group="billing", select=Select(fields={"customer": ["a"]}))
+    async def charge(order: Order) -> None:
+        seen.append(order.id)
+
+    @bus.subscriber(ORDERS, group="stock", batch=Batch(size=10), select=Select(fields={"customer": ["a"]}))
+    async def pick(orders: list[Order]) -> None:
+        seen.extend(order.id + " picked" for order in orders)
+
+    async with TestBus(bus) as test:
+        await test.publish(ORDERS, Order(id="1", customer="a"))
+        await test.publish(ORDERS, Order(id="2", customer="b"))
+        await test.publish(ORDERS, Order(id="3", customer="a"), headers={"drop": "yes"})
+        await test.settled()
+        for handler in (charge, pick):
+            assert ids(test.handled(handler)) == ["1"]
+            assert "2" not in ids(test.handled(handler))
+            skipped = test.skipped(handler)
+            assert "3" in [attempt.payload.id for attempt in skipped]
+            assert {attempt.outcome for attempt in skipped} == {"skipped"}
+    assert sorted(seen) == ["1", "1 picked"]
+
+
+async def test_what_a_middleware_handles_itself_before_a_failure_is_retried_as_ever() -> None:
+    async def stumble(delivery: Delivery, handle: Handle) -> None:
+        if delivery.attempt == 1:
+            raise ValueError("before the handler")
+        await handle(delivery)
+
+    bus = Bus(middlewares=[stumble])
+
+    @bus.subscriber(ORDERS, group="billing", retry=exact())
+    async def charge(order: Order) -> None: ...
+
+    async with TestBus(bus) as test:
+        await test.publish(ORDERS, Order(id="1"))
+        await test.settled()
+        assert ids(test.handled(charge)) == ["1"]
+        assert [attempt.number for attempt in test.retried(charge)] == [1]
+        assert test.skipped() == []

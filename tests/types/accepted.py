@@ -9,8 +9,27 @@ from typing import Annotated, Any, assert_type
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from msgbus import Bus, Delivery, Depends, Failed, Health, Message, Outgoing, Queue, Receipt, Retry, Router, Rpc, Topic
+from msgbus import (
+    Batch,
+    Bus,
+    BusStats,
+    Delivery,
+    Depends,
+    Failed,
+    Health,
+    Message,
+    Outgoing,
+    Queue,
+    Receipt,
+    Retry,
+    Router,
+    Rpc,
+    Topic,
+    from_lifespan,
+    from_thread,
+)
 from msgbus.handlers.middleware import Handle
+from msgbus.message import Source
 from msgbus.publishing.middleware import SendNext
 
 
@@ -73,6 +92,7 @@ assert_type(blobs, Queue[bytes])
 assert_type(prices, Rpc[Order, int])
 assert_type(either.only(Refund), Topic[Refund])
 assert_type(bus.health(), Health)
+assert_type(bus.stats(), BusStats)
 
 
 async def calls(order: Order, refund: Refund) -> None:
@@ -87,6 +107,9 @@ async def calls(order: Order, refund: Refund) -> None:
     await bus.publish(counts, {"a": 1})
     assert_type(await bus.send(blobs, b"x"), Receipt)
     assert_type(await bus.request(prices, order, timeout=2.0), int)
+    assert_type(await router.publish(orders, order), Receipt)
+    assert_type(await bus.idle(timeout=1.0), Sequence[Source])
+    assert_type(await router.request(prices, order), int)
     async with bus as opened:
         assert_type(opened, Bus)
     async with bus.consuming() as consuming:
@@ -121,7 +144,7 @@ async def injected(order: Order, db: Connection, limit: int = 3) -> None: ...
 async def batch(batch: list[Order]) -> None: ...
 
 
-@bus.subscriber(orders, group="g")
+@bus.subscriber(orders, group="g", batch=Batch(size=5))
 async def failing_batch(batch: list[Message[Order]]) -> Sequence[Failed] | None:
     return [Failed(0), Failed(1, ValueError("odd"))]
 
@@ -157,6 +180,48 @@ async def price_message(message: Message[Order], db: Connection) -> int:
     return 1
 
 
+@bus.subscriber(orders, group="k")
+def plain(order: Order) -> None:
+    assert_type(from_thread(bus.publish(orders, order)), Receipt)
+    assert_type(from_thread(bus.request(prices, order)), int)
+
+
+@bus.subscriber(orders, group="l")
+def plain_message(message: Message[Base], db: Connection, limit: int = 3) -> None: ...
+
+
+@bus.subscriber(orders, group="m", batch=Batch(size=3))
+def plain_batch(batch: list[Order]) -> None: ...
+
+
+@bus.subscriber(orders, group="n")
+def plain_failing_batch(batch: list[Message[Order]]) -> Sequence[Failed]:
+    return [Failed(0)]
+
+
+@bus.consumer(work)
+def plain_work(order: Order) -> None: ...
+
+
+@Router().responder(prices)
+def plain_price(order: Order) -> int:
+    return 1
+
+
+@Router().responder(prices)
+def plain_price_message(message: Message[Order], db: Connection) -> int:
+    return 1
+
+
+Shared = Annotated[Db, Depends(from_lifespan(Db))]
+
+
+@bus.subscriber(orders, group="shared")
+async def shared(order: Order, db: Shared) -> None:
+    assert_type(db, Db)
+    assert_type(await from_lifespan(Db)(), Db)
+
+
 class Service:
     """Bound methods are handlers."""
 
@@ -167,18 +232,36 @@ bus.consumer(work)(Service().handle)
 bus.include(router)
 
 
-async def after(order: Order, db: Db) -> None:
+async def after(order: Order, db: Db, delivery: Delivery) -> None:
     """Decorated functions stay what they were."""
     await payload(order)
     await injected(order, db)
     await injected(order, db, limit=5)
     assert_type(await price(order), int)
     assert_type(await failing_batch([]), Sequence[Failed] | None)
+    plain(order)
+    plain_message(Message(order, delivery), db, limit=5)
+    assert_type(plain_price(order), int)
+    assert_type(plain_failing_batch([]), Sequence[Failed])
 
 
 async def middleware(delivery: Delivery, handle: Handle) -> None:
     """Of the consuming side."""
     await handle(delivery)
+
+
+@Router(middlewares=[middleware]).subscriber(orders, group="around").around(middleware, middleware)
+async def surrounded(order: Order) -> None: ...
+
+
+@Router().consumer(work, batch=Batch(size=3)).around(middleware)
+async def surrounded_batch(batch: list[Order]) -> None: ...
+
+
+@Router().responder(prices).around(middleware)
+async def surrounded_price(order: Order) -> int:
+    assert_type(await surrounded(order), None)
+    return 1
 
 
 async def publishing(batch: Sequence[Outgoing], send: SendNext) -> Sequence[Any]:

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from tests.types.accepted import Base, Order, Point, Refund, Row, blobs, bus, counts, either, orders, prices, rows, work
+from tests.types.accepted import (
+    Base,
+    Order,
+    Point,
+    Refund,
+    Row,
+    blobs,
+    bus,
+    counts,
+    either,
+    orders,
+    prices,
+    router,
+    rows,
+    work,
+)
 
 from msgbus import Message, Queue, Topic
 
@@ -11,6 +26,7 @@ async def calls(order: Order, base: Base, point: Point, message: Message[Order])
     """Each of them is a mistake that was made somewhere."""
     await bus.publish(orders, 123)  # refused
     await bus.publish(orders, point)  # refused
+    await router.publish(orders, point)  # refused
     await bus.publish(orders, base)  # refused
     await bus.publish(orders, message)  # refused
     await bus.publish(orders, [order])  # refused

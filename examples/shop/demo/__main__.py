@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import random
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from rich.console import Console
 from rich.live import Live
 
 from msgbus import Bus
+from msgbus.config import load_settings
 
 _FRAMES = 12  # a second
 
@@ -31,11 +33,15 @@ _FRAMES = 12  # a second
 def main() -> int:
     """The exit code: 1 where something was lost or out of order."""
     options = _options()
-    # A name, so that the customers' bus and the shop's find the same embedded broker. Another URL works as well.
-    os.environ.setdefault("MSGBUS_URL", "memory://shop")
+    os.environ["MSGBUS_URL"] = _shared(load_settings().url)
     random.seed(options.seed)
     summary = asyncio.run(_run(options.seconds, options.rate, Console(), plain=options.plain))
     return 0 if summary.ok else 1
+
+
+def _shared(url: str) -> str:
+    """An embedded broker without a name is private to its Bus: the customers' and the shop's would not meet."""
+    return re.sub(r"^memory://(?=[?]|$)", "memory://shop", url)
 
 
 def _options() -> argparse.Namespace:

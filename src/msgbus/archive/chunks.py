@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from msgbus.archive.record import Archived, Format
+from msgbus.errors import DecodeError
 from msgbus.message import Delivery
 
 _HOUR = 3600.0
@@ -80,10 +81,15 @@ class Chunks:
 
 
 def order_of(name: str) -> tuple[str, str, int, int]:
-    """Chunks in the order of time; of one window, parents before their children."""
-    *path, _, file = name.split("/")
-    time, sequence, sub = file.rpartition(".")[0].split("-")
-    return "/".join(path[-4:]), time, int(sequence), int(sub)
+    """Chunks in the order of time; of one window, parents before their children. Raises DecodeError for other names."""
+    try:
+        *path, _, file = name.split("/")
+        time, sequence, sub = file.rpartition(".")[0].split("-")
+        return "/".join(path[-4:]), time, int(sequence), int(sub)
+    except ValueError as error:
+        raise DecodeError(
+            f"{name!a:.200} is no name of a chunk: in the folders of an archive there may be nothing else"
+        ) from error
 
 
 def prefixes(since: float, until: float) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -60,6 +61,10 @@ class Archived(NamedTuple):
         try:
             line = json.loads(text)
             data = line["data"].encode() if "data" in line else base64.b64decode(line["data_base64"], validate=True)
-            return cls(line["shard"], line["sequence"], int(line["sub"]), line["key"], float(line["time"]), data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            record = cls(line["shard"], line["sequence"], int(line["sub"]), line["key"], float(line["time"]), data)
+            if not math.isfinite(record.time):
+                raise ValueError(f"no time: {record.time}")
+            "".join((record.shard, record.sequence, record.key))  # raises where one is no text
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise DecodeError(f"not a line of an archive: {error}") from error
+        return record

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from msgbus.brokers.aws import AwsClient, translate_any
-from msgbus.errors import BusError, ConfigError
+from msgbus.errors import ConfigError
 
 
 class ArchiveStore(Protocol):
@@ -47,10 +47,7 @@ class S3Archive:
     async def put(self, name: str, content: bytes) -> None:
         """PutObject."""
         params = {"Bucket": self._bucket, "Key": self._prefix + name, "Body": content, **self._put_options}
-        try:
-            await self._client.call("s3", "PutObject", params)
-        except BusError as error:
-            raise type(error)(str(error).replace("(no resource)", f"s3://{self._bucket}")) from error.__cause__
+        await self._client.call("s3", "PutObject", params, f"s3://{self._bucket}")
 
     async def names(self, prefix: str) -> Sequence[str]:
         """ListObjectsV2, page after page."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 from msgbus.broker import Broker
 from msgbus.brokers.hiding import parts_of, shown
 from msgbus.clock import Clock
-from msgbus.errors import ConfigError
+from msgbus.errors import ConfigError, missing_extra
 
 ENTRY_POINTS = "msgbus.brokers"
 """Third parties register a scheme here: `my = "my_package:MyBroker"`, called as `MyBroker(url, clock=clock)`."""
@@ -81,9 +81,7 @@ def _load(url: str, module: str, name: str, extra: str) -> Factory:
     try:
         return cast(Factory, getattr(importlib.import_module(module), name))
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{shown(url)}: {error.name} is missing, install it with: pip install 'msgbus[{extra}]'"
-        ) from error
+        raise missing_extra(shown(url), error, extra) from error
 
 
 def _third_party(url: str, scheme: str) -> Factory:

@@ -82,7 +82,7 @@ class Mailbox(Generic[T]):
 
 
 class Reply(Protocol):
-    """What a broker's reader makes of a message that came. `timestamp`: Unix time."""
+    """What a broker's reader makes of a message that came. `timestamp`: Unix time. `fault`: why it can't be read."""
 
     @property
     def body(self) -> bytes: ...
@@ -90,6 +90,8 @@ class Reply(Protocol):
     def headers(self) -> Mapping[str, str]: ...
     @property
     def timestamp(self) -> float | None: ...
+    @property
+    def fault(self) -> Exception | None: ...
 
 
 class ReplyInbox(Generic[T]):
@@ -113,7 +115,8 @@ class ReplyInbox(Generic[T]):
         """The replies that came."""
         arrived = [self._read(each) for each in await self._mailbox.take(limit, wait)]
         return [
-            Delivery(each.body, self._source, each.headers, each, sent_at=each.timestamp, raw=each) for each in arrived
+            Delivery(each.body, self._source, each.headers, each, sent_at=each.timestamp, raw=each, fault=each.fault)
+            for each in arrived
         ]
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, get_args, get_type_hints
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from msgbus.brokers.hiding import parts_of
 from msgbus.errors import ConfigError
@@ -28,19 +28,25 @@ def account_of(url: str, default: tuple[str, str]) -> tuple[str, str]:
     return (unquote(user), unquote(password)) if account else default
 
 
+def query_of(url: str) -> list[tuple[str, str]]:
+    """The options of a URL, percent-decoded. A `+` is one: a URL is no form, and drivers are `postgresql+asyncpg`."""
+    pairs = (pair.partition("=") for pair in parts_of(url).query.split("&") if pair)
+    return [(unquote(name), unquote(text)) for name, _, text in pairs]
+
+
 def options_of(url: str, defaults: T, least: Mapping[str, float]) -> T:
     """The dataclass `defaults` with what follows the `?`, each of its default's type, or one of its Literal's values.
 
     `least`: the smallest value of each number. Raises ConfigError.
     """
-    parts = parts_of(url)
+    scheme = parts_of(url).scheme
     known = get_type_hints(type(defaults))
-    for name, text in parse_qsl(parts.query, keep_blank_values=True):
+    for name, text in query_of(url):
         if name not in known:
-            raise ConfigError(f"{parts.scheme}: no option {name!r}; there are {', '.join(sorted(known))}")
-        value = _value(f"{parts.scheme}: {name}={text!r}", text, getattr(defaults, name), get_args(known[name]))
+            raise ConfigError(f"{scheme}: no option {name!r}; there are {', '.join(sorted(known))}")
+        value = _value(f"{scheme}: {name}={text!r}", text, getattr(defaults, name), get_args(known[name]))
         if name in least and not value >= least[name]:
-            raise ConfigError(f"{parts.scheme}: {name}={text!r}, allowed are {least[name]} and more")
+            raise ConfigError(f"{scheme}: {name}={text!r}, allowed are {least[name]} and more")
         defaults = replace(defaults, **{name: value})  # type: ignore[type-var]
     return defaults
 
@@ -51,7 +57,7 @@ def tls_context(where: str, ca: str, cert: str, key: str) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=ca or None)
         if cert:
             context.load_cert_chain(cert, key or None)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no path, as with a NUL in it
         raise ConfigError(f"{where}: can't read the certificates of ?ca=, ?cert= and ?key=: {error}") from error
     return context
 

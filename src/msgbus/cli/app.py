@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from msgbus.cli import archive, capabilities, dead, kinesis, publish, run, topology
+from msgbus.cli import archive, capabilities, dead, kinesis, outbox, publish, run, topology
 from msgbus.cli.output import complain, exit_code, say
 from msgbus.errors import BusError
 
@@ -59,3 +59,4 @@ app.command("capabilities")(capabilities.capabilities)
 app.add_typer(dead.commands, name="dead")
 app.add_typer(kinesis.commands, name="kinesis")
 app.add_typer(archive.commands, name="archive")
+app.add_typer(outbox.commands, name="outbox")

@@ -24,7 +24,7 @@ UNKNOWN = "needs a connection"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How one field of Capabilities is shown. `none`: what None means there; `unit`: s, bytes or nothing."""
+    """How one field of Capabilities is shown. `none`: what None means there; `unit`: s, bytes, pattern or nothing."""
 
     label: str
     unit: str = ""
@@ -61,8 +61,9 @@ ROWS: Mapping[str, Row] = {
     "fanout": Row("topics with groups"),
     "queues": Row("queues"),
     "reply": Row("request/reply"),
-    "inboxes": Row("form of reply inboxes", none="any"),
+    "inboxes": Row("replies go to reply inboxes alone", "pattern"),
     "replay": Row("replay"),
+    "backlog": Row("what waits is counted"),
     "shared": Row("reached by several processes"),
 }
 """In the order of the table. Every field of Capabilities has a row."""
@@ -137,7 +138,7 @@ def cell(value: object, row: Row) -> str:
     """The value of a field as it is shown."""
     if value is None:
         return row.none
-    if isinstance(value, bool):
+    if isinstance(value, bool) or row.unit == "pattern":
         return "yes" if value else "-"
     if row.unit == "bytes" and isinstance(value, int):
         return _size(value)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -126,9 +126,12 @@ async def _redrive(dead: DeadLetters, ids: Sequence[str] | None, limit: int | No
     total = len(ids) if ids else await dead.count()
     with progress_bar() as bar:
         task = bar.add_task("sending back", total=min(total, limit) if total and limit else total or limit)
-        return await dead.redrive(
+        result = await dead.redrive(
             ids=ids or None, limit=limit, progress=lambda moved: bar.update(task, completed=moved)
         )
+    gone = result.moved + len(result.failed) + len(result.doubled)
+    unseen = 0 if limit is None or ids or total is None else total - gone  # a limit ends it before all were seen
+    return replace(result, left=max(result.left, unseen))
 
 
 def _result(result: Redriven) -> dict[str, Any]:

@@ -33,6 +33,8 @@ def lag(
 ) -> None:
     """Show how far each shard is behind. Reads once from each, of the five reads that a shard has a second."""
     found = asyncio.run(_lag(load_bus(bus), group))
+    if not found:
+        raise ConfigError(f"{group}: no such group has ever read that topic here: it has no leases")
     if as_json:
         say_json([asdict(each) for each in found])
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 from msgbus.broker import Capabilities
 from msgbus.brokers import broker_for
@@ -27,13 +27,22 @@ def capabilities_of(url: str) -> Capabilities | None:
 
 @contextlib.asynccontextmanager
 async def connected(bus: Bus, name: str, purpose: str) -> AsyncIterator[Link]:
-    """The open bus's link for a topic, queue or call; refused where another process can't reach the broker."""
-    url = bus.settings.routes.get(name, bus.settings.url)
-    _refuse_private(url, capabilities_of(url), purpose)
-    async with bus:
-        link = bus.link_for(name)
-        _refuse_private(url, link.broker.capabilities(), purpose)
-        yield link
+    """The connected bus's link for a topic, queue or call; refused where another process can't reach the broker."""
+    async with all_connected(bus, [name], purpose):
+        yield bus.link_for(name)
+
+
+@contextlib.asynccontextmanager
+async def all_connected(bus: Bus, names: Iterable[str], purpose: str) -> AsyncIterator[None]:
+    """The bus is connected, nothing of what it declares made; refused where a broker of these can't be reached."""
+    settings = bus.settings
+    urls = {settings.routes.get(name, settings.url) for name in names}
+    for url in urls:
+        _refuse_private(url, capabilities_of(url), purpose)
+    async with bus.connected():
+        for url in urls:
+            _refuse_private(url, bus.links[url].broker.capabilities(), purpose)
+        yield
 
 
 def _refuse_private(url: str, capabilities: Capabilities | None, purpose: str) -> None:

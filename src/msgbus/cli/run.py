@@ -20,7 +20,7 @@ from msgbus.cli.output import exit_code, location
 from msgbus.cli.probe import capabilities_of
 from msgbus.cli.service import Service, run_loop
 from msgbus.cli.supervisor import LIFELINE, Supervisor, worker_command
-from msgbus.errors import BusError, ConfigError
+from msgbus.errors import BusError, ConfigError, missing_extra
 
 log = logging.getLogger("msgbus.run")
 
@@ -120,7 +120,7 @@ async def _reloading(command: list[str], grace: float | None, place: Place | Non
     try:
         from watchfiles import PythonFilter, awatch  # noqa: PLC0415 - it may be missing
     except ModuleNotFoundError as error:
-        raise ConfigError("--reload: watchfiles is missing, install it with: pip install 'msgbus[cli]'") from error
+        raise missing_extra("--reload", error, "cli") from error
     stop = asyncio.Event()
     changes = awatch(Path.cwd(), watch_filter=PythonFilter(), stop_event=stop)
     try:

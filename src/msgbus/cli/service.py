@@ -7,13 +7,16 @@ import gc
 import logging
 import os
 import signal
+import threading
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 from msgbus.bus import Bus
 from msgbus.cli.health import Place, serving
+from msgbus.cli.watchdog import HURRY, MARGIN, Watchdog
 from msgbus.consuming.health import Health
 
 log = logging.getLogger("msgbus.run")
@@ -46,14 +49,16 @@ def set_aside() -> None:
 class Service:
     """Runs the handlers of a bus. `stop()` once: softly; twice: running handlers are cancelled.
 
-    `grace`: seconds that running handlers have after the first `stop`, the bus's own setting by default.
+    `grace`: seconds that running handlers have after the first `stop`, the bus's own setting by default. What has not
+    ended some seconds after that is given up with the process, whatever holds it.
     """
 
     def __init__(self, bus: Bus, grace: float | None = None) -> None:
         self._bus = bus
-        self._grace = grace
-        self._running = False
-        self._stops = 0
+        self._grace = bus.settings.grace if grace is None else grace
+        self._watchdog = Watchdog(self._in_hand)
+        self._running = self._ended = False
+        self._signals = self._stops = 0
         self._soft = asyncio.Event()
         self._hard = asyncio.Event()
         self._task: asyncio.Task[Any] | None = None
@@ -83,9 +88,22 @@ class Service:
         if not self._running and self._task is not None:
             self._task.cancel()
         (self._soft if self._stops == 1 else self._hard).set()
-        if self._stops == 2:
+
+    def _signalled(self, _number: int, _frame: FrameType | None) -> None:
+        """Python's own handler: it runs in the midst of a handler that blocks the loop, too."""
+        self._signals += 1
+        self._watchdog.bite_in(self._grace + MARGIN if self._signals == 1 else HURRY)
+        self._loop.call_soon_threadsafe(self.stop)
+        if self._signals == 2:  # the next one is the system's
             for number in SIGNALS:
-                asyncio.get_running_loop().remove_signal_handler(number)
+                signal.signal(number, signal.SIG_DFL)
+
+    def _in_hand(self) -> str:
+        """What is unsettled, by subscription; in the end, the threads that keep the process."""
+        if self._ended:
+            return ", ".join(f"the thread {thread.name!r}" for thread in _lasting())
+        held = ((each.subscription.source, len(each.session.in_hand)) for each in self._bus.runners if each.session)
+        return ", ".join(f"{count} in hand of {source}" for source, count in held if count)
 
     async def health(self) -> Health:
         """The bus's, and not ready while it starts or stops."""
@@ -99,8 +117,9 @@ class Service:
         self._running = True
         subscriptions = len(self._bus.runners)
         log.info("consuming from %d subscriptions", subscriptions, extra={"subscriptions": subscriptions})
+        self._say_where()
         await self._soft.wait()
-        grace = self._bus.settings.grace if self._grace is None else self._grace
+        grace = self._grace
         log.info("stopping: up to %g s for running handlers", grace, extra={"grace": grace})
         draining = asyncio.ensure_future(self._drain(grace))
         insisting = asyncio.ensure_future(self._hard.wait())
@@ -114,20 +133,45 @@ class Service:
             insisting.cancel()
             draining.cancel()
 
+    def _say_where(self) -> None:
+        """The broker of each subscription: a service that reads from the wrong one looks like an idle one."""
+        places: dict[str, list[str]] = {}
+        for runner in self._bus.runners:
+            places.setdefault(runner.link.name, []).append(str(runner.subscription.source))
+        for place, sources in places.items():
+            log.info("on %s: %s", place, ", ".join(sources))
+        if self._bus.settings.is_in_process_unasked:
+            log.warning(
+                "MSGBUS_URL is not set: what has no route stays in this process, on memory://, and ends with it"
+                " (MSGBUS_URL=memory:// says that it is meant)"
+            )
+
     async def _drain(self, grace: float) -> None:
         await asyncio.gather(*(runner.stop(grace) for runner in self._bus.runners))
 
     def _listen(self, stack: AsyncExitStack, lifeline: int | None) -> None:
-        loop = asyncio.get_running_loop()
+        stack.callback(self._let_go)
+        self._loop = loop = asyncio.get_running_loop()
         for number in SIGNALS:
-            loop.add_signal_handler(number, self.stop)
-            stack.callback(loop.remove_signal_handler, number)
+            stack.callback(signal.signal, number, signal.signal(number, self._signalled))
         if lifeline is not None:
             loop.add_reader(lifeline, self._supervisor_is_gone, lifeline)
             stack.callback(loop.remove_reader, lifeline)
+
+    def _let_go(self) -> None:
+        """A thread can't be cancelled, and the process does not end before it: unless the watchdog ends both."""
+        self._ended = True
+        if not _lasting():
+            self._watchdog.call_off()
 
     def _supervisor_is_gone(self, lifeline: int) -> None:
         asyncio.get_running_loop().remove_reader(lifeline)
         os.close(lifeline)
         log.warning("the supervisor is gone")
+        self._watchdog.bite_in(HURRY if self._stops else self._grace + MARGIN)
         self.stop()
+
+
+def _lasting() -> list[threading.Thread]:
+    """Threads that Python waits for at its end."""
+    return [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]

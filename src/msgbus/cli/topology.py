@@ -1,68 +1,39 @@
-"""`msgbus topology`: what the decorated handlers need, and whether it is there."""
+"""`msgbus topology`: what a bus needs, for people and for other tools, and whether it is there."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from enum import Enum
 from typing import Annotated
 
 import typer
 
-from msgbus.broker import Difference, Mode, Part
+from msgbus.broker import Difference, Mode
 from msgbus.bus import Bus
 from msgbus.cli.load import load_bus
-from msgbus.cli.output import add_row, location, say, say_json, show, table_of
-from msgbus.cli.probe import connected
+from msgbus.cli.needs import Need, needs_of, written
+from msgbus.cli.output import add_row, note, say, say_json, show, table_of
+from msgbus.cli.probe import all_connected
 from msgbus.errors import ConfigError
-from msgbus.handlers.registration import Registration
-from msgbus.handlers.topology import topology_of
-from msgbus.message import Source
-from msgbus.topic import Rpc, type_name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
-    """One handler and what it reads. `kind`: topic, queue or call; `name` with the prefix of the settings."""
+class Provision(Enum):
+    """The values of MSGBUS_PROVISION."""
 
-    handler: str
-    kind: str
-    name: str
-    group: str
-    type: str
-    reply: str | None
-    broker: str
-    ordered: bool
-    attempts: int
-    first_delay: float
-    max_delay: float
-    concurrency: int
-    filter: dict[str, list[str]] = field(default_factory=dict)
+    create = "create"
+    verify = "verify"
+    trust = "trust"
 
 
-def needs_of(bus: Bus) -> list[Need]:
-    """One entry for each decorated handler."""
-    return [_need(bus, source, member) for source, members in bus.sources() for member in members]
-
-
-def _need(bus: Bus, source: Source, member: Registration) -> Need:
-    target, settings = member.target, bus.settings
-    is_call, retry = isinstance(target, Rpc), member.options.retry
-    return Need(
-        handler=f"{member.bound.function.__module__}.{member.bound.name}",
-        kind="call" if is_call else source.kind,
-        name=source.name,
-        group=source.group,
-        type=type_name(target.request if isinstance(target, Rpc) else target.type),
-        reply=type_name(target.reply) if isinstance(target, Rpc) else None,
-        broker=location(settings.routes.get(target.name, settings.url)),
-        ordered=source.ordered,
-        attempts=retry.attempts,
-        first_delay=retry.first_delay,
-        max_delay=retry.max_delay,
-        concurrency=member.options.limits.concurrency or settings.concurrency,
-        filter={name: list(values) for name, values in source.filter},
-    )
+_MODES: Mapping[Provision, Mode] = {
+    Provision.create: "create",
+    Provision.verify: "verify",
+    Provision.trust: "trust",
+}
+_VERBS = {"consume": "reads", "answer": "answers", "publish": "publishes to", "send": "sends to", "request": "requests"}
 
 
 def topology(
@@ -72,17 +43,34 @@ def topology(
     verify: Annotated[
         bool, typer.Option("--verify", help="Exit with 1 where something is missing or differs.")
     ] = False,
+    format: Annotated[  # noqa: A002 - the option's natural name
+        str, typer.Option("--format", metavar="NAME", help="cloudformation, terraform, iam, rabbitmq.")
+    ] = "",
+    provision: Annotated[
+        Provision, typer.Option(help="With --format: the rights that a service needs with this MSGBUS_PROVISION.")
+    ] = Provision.verify,
 ) -> None:
-    """Show what the handlers of a bus need; with --apply or --verify, at the broker."""
+    """Show what a bus needs; write it for another tool with --format; make or check it with --apply or --verify."""
+    if [bool(format), apply, verify].count(True) > 1:
+        raise ConfigError("one of --format, --apply and --verify")
     bus = load_bus(target)
-    if not (apply or verify):
+    if format:
+        _show_written(bus, format, provision)
+    elif apply or verify:
+        _show_made(bus, "create" if apply else "verify", as_json=as_json)
+    else:
         _show_needs(needs_of(bus), as_json=as_json)
-        return
-    if apply and verify:
-        raise ConfigError("--apply or --verify, not both")
-    differences = asyncio.run(
-        _ensure(bus, "create" if apply else "verify", f"topology --{'apply' if apply else 'verify'}")
-    )
+
+
+def _show_written(bus: Bus, name: str, provision: Provision) -> None:
+    text, without = written(bus, name, _MODES[provision])
+    for where in without:
+        note(f"{where} is not in it: its broker has no format {name}")
+    sys.stdout.write(text + "\n")
+
+
+def _show_made(bus: Bus, mode: Mode, *, as_json: bool) -> None:
+    differences = asyncio.run(_ensure(bus, mode, f"topology --{'apply' if mode == 'create' else 'verify'}"))
     _show_differences(differences, as_json=as_json)
     if any(not difference.made for difference in differences):
         raise typer.Exit(1)
@@ -92,14 +80,21 @@ def _show_needs(needs: Sequence[Need], *, as_json: bool) -> None:
     if as_json:
         say_json([asdict(need) for need in needs])
         return
-    table = table_of("handler", "reads", "type", "group", "broker", "ordered", "retry", "concurrency")
+    table = table_of("handler", "what", "type", "group", "broker", "there", "ordered", "retry", "concurrency")
     for need in needs:
-        type_ = f"{need.type} -> {need.reply}" if need.reply else need.type
-        ordered = "per key" if need.ordered else ""
-        retry = f"{need.attempts} attempts, {need.first_delay:g}-{need.max_delay:g} s" if need.attempts > 1 else "no"
-        cells = (need.handler, f"{need.kind} {need.name}", type_, need.group, need.broker, ordered)
-        add_row(table, *cells, retry, str(need.concurrency))
+        add_row(table, *_cells(need))
     show(table)
+
+
+def _cells(need: Need) -> Sequence[str]:
+    type_ = f"{need.type} -> {need.reply}" if need.reply else need.type
+    ordered = "per key" if need.ordered else ""
+    retry = "no" if need.attempts == 1 else ""
+    if need.attempts is not None and need.attempts > 1:
+        retry = f"{need.attempts} attempts, {need.first_delay:g}-{need.max_delay:g} s"
+    what, places = f"{_VERBS[need.role]} {need.kind} {need.name}", ", ".join(need.places)
+    concurrency = "" if need.concurrency is None else str(need.concurrency)
+    return need.handler, what, type_, need.group, need.broker, places, ordered, retry, concurrency
 
 
 def _show_differences(differences: Sequence[Difference], *, as_json: bool) -> None:
@@ -115,15 +110,10 @@ def _show_differences(differences: Sequence[Difference], *, as_json: bool) -> No
 
 
 async def _ensure(bus: Bus, mode: Mode, purpose: str) -> list[Difference]:
-    """Everything at one broker in one call, so that it reads its state once."""
-    parts: dict[str, tuple[str, list[Part]]] = {}
-    for source, members in bus.sources():
-        name, options = members[0].target.name, members[0].options
-        url = bus.settings.routes.get(name, bus.settings.url)
-        wanted = topology_of(source, options)
-        parts.setdefault(url, (name, []))[1].extend(wanted)
+    """Everything at one broker in one call, so that it reads its state once; what a start refuses is refused first."""
+    names = [target.name for target in (*bus.published, *(each.target for each in bus.registrations))]
     differences: list[Difference] = []
-    for name, wanted in parts.values():
-        async with connected(bus, name, purpose) as link:
+    async with all_connected(bus, names, purpose):
+        for link, wanted in bus.needs().items():
             differences += await link.broker.admin.ensure(wanted, mode)
     return differences

@@ -1,4 +1,8 @@
-"""How payloads become bytes and come back. A codec is bound to a payload type once, at registration."""
+"""How payloads become bytes and come back. A codec is bound to a payload type once, at registration.
+
+`json`: the default codec. `avro/`: schemas derived from message types. `framing`: the bytes before a body that name its
+schema in a registry.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,8 @@ class Coder:
     `errors`: what `decode` raises for a bad body; the core turns it into DecodeError. `accepts(value)` says
     whether the value is of the payload type; it is asked before `encode` only when the class is not `exact`.
     `max_bytes`: larger bodies are refused on both ways. `valid_json`: `encode` writes JSON and nothing else, so an
-    envelope in JSON may take it in unseen.
+    envelope in JSON may take it in unseen. `unreadable`: why `decode` can't read what `encode` writes, so
+    that nothing of the type may be published. `strict`: a body whose content type is another one is not tried.
     """
 
     content_type: str
@@ -29,6 +34,8 @@ class Coder:
     errors: tuple[type[Exception], ...] = (ValueError, TypeError)
     max_bytes: int = 16 * 1024 * 1024
     valid_json: bool = False
+    unreadable: str = ""
+    strict: bool = False
 
 
 class Codec(Protocol):

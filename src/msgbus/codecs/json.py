@@ -11,11 +11,13 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from msgbus.codecs import RAW, Coder
+from msgbus.codecs.readback import Readback, readback_of
 from msgbus.errors import ConfigError
 
 # Names, exponents of 100 and more, and so many digits that a small exponent is enough (the largest float is 1.8e308).
@@ -46,11 +48,13 @@ class Json:
         """Compile for one payload type; `bytes` and `str` are the body itself."""
         if type_ in RAW:
             return RAW[type_]
-        encode, decode, accepts, floats = _msgspec(type_) if _is_struct(type_) else _pydantic(type_)
+        encode, decode, accepts, floats, back = _msgspec(type_) if _is_struct(type_) else _pydantic(type_)
         if floats is not None and not self._allow_nan:
             encode, decode = _finite_encode(encode), _finite_decode(decode, floats)
         if self._max_depth < _DEPTH or _is_struct(type_):
             decode = _limited_depth(decode, self._max_depth)
+        if back.nests or self._max_depth < _DEPTH:
+            encode = _limited_encode(encode, self._max_depth)
         return Coder(
             self.content_type,
             encode,
@@ -60,13 +64,14 @@ class Json:
             errors=(ValueError, TypeError, RecursionError),  # ValidationError and msgspec's are ValueErrors
             max_bytes=self._max_bytes,
             valid_json=True,
+            unreadable=back.fault,
         )
 
 
 _Floats = tuple[str, ...]
 """The fields of a model that are floats, where these are all; empty: they may be anywhere."""
 
-_Compiled = tuple[Callable[[Any], bytes], Callable[[bytes], Any], Callable[[Any], bool], _Floats | None]
+_Compiled = tuple[Callable[[Any], bytes], Callable[[bytes], Any], Callable[[Any], bool], _Floats | None, Readback]
 
 
 def _pydantic(type_: Any) -> _Compiled:
@@ -93,7 +98,11 @@ def _pydantic(type_: Any) -> _Compiled:
             return isinstance(value, is_instance)
 
     schema = adapter.core_schema
-    return serializer.to_json, validator.validate_json, accepts, _float_fields(schema) if _has_floats(schema) else None
+    back = readback_of(schema)
+    encode = serializer.to_json
+    if back.by_alias or back.round_trip:
+        encode = partial(encode, by_alias=back.by_alias, round_trip=back.round_trip)
+    return encode, validator.validate_json, accepts, _float_fields(schema) if _has_floats(schema) else None, back
 
 
 def _is_struct(type_: Any) -> bool:
@@ -107,7 +116,8 @@ def _msgspec(type_: Any) -> _Compiled:
     def accepts(value: object) -> bool:
         return isinstance(value, type_)
 
-    return msgspec.json.Encoder().encode, msgspec.json.Decoder(type_).decode, accepts, ()
+    back = Readback(by_alias=None, round_trip=False, nests=True, fault="")
+    return msgspec.json.Encoder().encode, msgspec.json.Decoder(type_).decode, accepts, (), back
 
 
 def _has_floats(schema: object) -> bool:
@@ -229,10 +239,18 @@ def _children(value: Any) -> Iterable[tuple[object, Any]]:
     return (value.__dict__ | (value.model_extra or {})).items() if isinstance(value, BaseModel) else ()
 
 
+def _limited_encode(encode: Callable[[Any], bytes], limit: int) -> Callable[[Any], bytes]:
+    def checked(value: Any) -> bytes:
+        body = encode(value)
+        _refuse_deep(body, limit)
+        return body
+
+    return checked
+
+
 def _limited_depth(decode: Callable[[bytes], Any], limit: int) -> Callable[[bytes], Any]:
     def checked(body: bytes) -> Any:
-        if body.count(b"{") + body.count(b"[") > limit:  # a cheap bound; only such bodies are walked
-            _refuse_deep(body, limit)
+        _refuse_deep(body, limit)
         return decode(body)
 
     return checked
@@ -243,6 +261,8 @@ _STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
 
 
 def _refuse_deep(body: bytes, limit: int) -> None:
+    if body.count(b"{") + body.count(b"[") <= limit:  # a cheap bound; only other bodies are walked
+        return
     depth = 0
     for match in _STRUCTURE.finditer(body):
         depth += 1 if match[1] else -1 if match[2] else 0

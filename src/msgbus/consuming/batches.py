@@ -55,7 +55,7 @@ class Batches:
         if good and handle is not None:
             outcomes = await handle([batch[place] for place in good])
             for place, outcome in zip(good, outcomes, strict=True):
-                results[place] = outcome
+                results[place] = None if outcome is None else raised(outcome)
         return results
 
     def _preflight(self, delivery: Delivery) -> Exception | None:

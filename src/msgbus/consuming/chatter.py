@@ -6,6 +6,8 @@ import logging
 import traceback
 from collections.abc import Callable, Hashable
 
+from msgbus.errors import DecodeError
+
 _BURST = 50
 _PERIOD = 60.0
 _TRACEBACK_CHARACTERS = 20_000
@@ -38,12 +40,16 @@ class Chatter:
 class SafeTracebacks(logging.Filter):
     """For loggers of users' errors: one with megabytes of text, or half a surrogate pair, costs the log nothing else.
 
-    The traceback is made here, cut in its middle, and what can't be encoded is written out.
+    The traceback is made here, cut in its middle, and what can't be encoded is written out. A DecodeError has none: its
+    text says what is wrong and where, while that of its cause shows the body.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Every record passes."""
-        if record.exc_info and record.exc_text is None and (error := record.exc_info[1]) is not None:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, DecodeError):
+            record.exc_info = None
+        elif error is not None and record.exc_text is None:
             record.exc_text = _safe_traceback(error)
         return True
 

@@ -32,6 +32,7 @@ class Fate:
         self._alarms = alarms
         self._lanes: Lanes[Delivery] = Lanes()
         self._held: dict[Delivery, Call] = {}
+        self._lost: set[Delivery] = set()  # while their handlers end
         self._stopping = False
         self._wake: Callable[[], None]
         self._interrupt: Callable[[Exception, Delivery], bool]
@@ -67,6 +68,7 @@ class Fate:
 
     def take_late(self, batch: Sequence[Delivery]) -> None:
         """What came after the stop goes straight back."""
+        self.in_hand.update(dict.fromkeys(batch, self._alarms.now()))
         self._stats.received += len(batch)
         self._release(batch)
 
@@ -74,6 +76,8 @@ class Fate:
 
     def finish(self, delivery: Delivery, settlement: Settlement) -> None:
         """Its handler has ended, and the policy has decided."""
+        if self._lost:
+            self._lost.discard(delivery)
         if settlement.act is _RETRY:
             self._retry(settlement)
             return
@@ -86,11 +90,18 @@ class Fate:
         if delivery in self.in_hand:
             self.ready.append(delivery)
         else:
-            self.abandon(delivery)
+            self._forget(delivery, is_head=True)
 
     def abandon(self, delivery: Delivery) -> None:
-        """Its lease is lost, and with it the turn of its key: it comes again, what waits behind it goes back."""
-        self._forget(delivery, is_head=True)
+        """Its handler was cut off by a lost lease, and with it the turn of its key is lost: what waits goes back.
+
+        If the lease is that of another one of its batch, it is given back too: nobody else would, while it is ours.
+        """
+        if delivery in self._lost:
+            self._lost.discard(delivery)
+            self._forget(delivery, is_head=True)
+        else:
+            self._give_back(Settlement(delivery, Act.RELEASE))
 
     def _retry(self, settlement: Settlement) -> None:
         """In place, held in hand, or given back: whichever keeps the order and the broker can."""
@@ -120,6 +131,8 @@ class Fate:
     def lost(self, delivery: Delivery, error: Exception) -> None:
         """Its lease can't be kept: cancel its handler, or forget it where it waits."""
         if self._interrupt(error, delivery):
+            if isinstance(error, LeaseLost):
+                self._lost.add(delivery)
             return  # `finish` or `abandon` is told when the handler has ended
         alarm = self._held.pop(delivery, None)
         is_head = alarm is not None or delivery in self.ready

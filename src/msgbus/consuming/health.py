@@ -14,7 +14,8 @@ from msgbus.publishing.link import Link
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`live`: nothing has died. `ready`: it can publish and, when consuming, receive. `problems` says what is wrong.
+    """`live`: nothing has died. `ready`: it can publish and, when consuming, receive. `problems` says what is wrong,
+    and what goes wrong beside that (dead letters that their queue does not take).
 
     `subscriptions`: each one's state, since when and why. `lags`: how late each is with each shard that this process
     reads, where the broker is a log.
@@ -34,12 +35,18 @@ def health_of(links: Sequence[Link], runners: Sequence[Runner], *, is_open: bool
     problems = [str(each) for each in subscriptions if each.state not in ("running", "stopped")]
     problems += [f"{link.name}: {link.failure}" for link in links if link.failure is not None]
     lags: list[Lag] = []
+    troubles: list[str] = []
     for link in links:
         status = link.broker.status()
         lags += status.lags
         if not status.connected or status.blocked:
             problems.append(f"{link.name}: {status.reason or 'not connected'}")
+        elif link.trouble is not None:
+            problems.append(f"{link.name}: sending fails: {shown(link.trouble)}")
+        elif status.reason:
+            troubles.append(f"{link.name}: {status.reason}")
     if not is_open:
         problems.append("the bus is not open")
+    troubles += [f"{each.subscription.source}: {each.policy.trouble}" for each in runners if each.policy.trouble]
     live = not dead
-    return Health(live, live and not problems, (*dead, *problems), tuple(lags), subscriptions)
+    return Health(live, live and not problems, (*dead, *problems, *troubles), tuple(lags), subscriptions)

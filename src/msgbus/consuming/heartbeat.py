@@ -60,6 +60,7 @@ class Heartbeat:
         except BusError as error:
             log.warning("extending %d leases failed, trying again at the next beat: %s", len(due), error)
             return
-        for delivery, result in zip(due, results, strict=True):
-            if isinstance(result, LeaseLost) and delivery in self._in_hand:
-                self._lost(delivery, result)
+        lost = [(d, result) for d, result in zip(due, results, strict=True) if isinstance(result, LeaseLost)]
+        for delivery, late in reversed(lost):  # followers before their heads, which give back what is still ours
+            if delivery in self._in_hand:
+                self._lost(delivery, late)

@@ -74,6 +74,7 @@ class Intake:
                 await self._after(error, failures)
                 continue
             if failures:
+                log.warning("%s: receiving works again", self._subscription.source)
                 failures = 0
                 self._life.recovers()
             if not batch:
@@ -101,7 +102,7 @@ class Intake:
 
     def _take(self, batch: Sequence[Delivery]) -> None:
         """To the workers; back to the broker where nothing is to be started, or one thing at a time."""
-        turns = not self._stopping and self._suspicion.turns(batch)
+        turns = not self._stopping and self._suspicion.turns(batch, self._alarms.now())
         if turns and self._suspicion.is_careful:
             self._aside = batch  # given back once nothing new comes, or it would come at once
         else:

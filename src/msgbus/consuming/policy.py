@@ -43,6 +43,7 @@ log.addFilter(SafeTracebacks())
 _PROVEN_BAD = (DecodeError, Reject)
 _MESSAGE_CHARACTERS = 500  # of an error's text in a header: failure headers must fit where the message did
 _REFUSED_PAUSE = 60.0  # seconds until a message that can neither be dead-lettered nor sent again comes back
+_PATIENCE = 10  # tries (20 s) of a dead letter that its queue does not take now, while it takes up room in hand
 _SLIM = (h.ATTEMPT, h.DEAD_REASON, h.ORIGIN)  # what a copy carries at least
 
 
@@ -73,6 +74,7 @@ class Policy:
         self._capabilities = subscription.capabilities
         self._time = time
         self._stats = subscription.stats
+        self._trouble, self._troubled = "", 0.0
 
     def has_expired(self, delivery: Delivery) -> bool:
         """Whether nobody wants it any more, so that no handler is to see it."""
@@ -161,20 +163,29 @@ class Policy:
             return Settlement(settlement.delivery, Act.RELEASE)
         return settlement
 
-    def after_refusal(self, settlement: Settlement, error: BusError) -> Settlement | None:
+    @property
+    def trouble(self) -> str:
+        """What it can't do with what its handlers fail at, and did not lately; "" where all is well."""
+        return self._trouble if self._time() - self._troubled < 2 * _REFUSED_PAUSE else ""
+
+    def after_refusal(self, settlement: Settlement, error: BusError, tries: int) -> Settlement | None:
         """What is settled next where the broker answered a settlement with `error`; None: that is the end of it.
 
         Nothing is dropped. What is refused for good goes down a ladder: a retry becomes a dead letter, a dead letter
         is tried with less in its headers, then the message is to come back after a while (or stays in hand for it,
         where the broker has no retries), at last it is released. Only where even that is refused is it left to the
-        end of its receiver.
+        end of its receiver. What may pass is tried again without an end, but for a dead letter: its queue may be full
+        for days, and the room that it takes up in hand is wanted.
         """
-        if isinstance(error, PASSING):
+        if isinstance(error, PASSING) and (settlement.act is not Act.DEAD or tries < _PATIENCE):
             return settlement
         if isinstance(error, LeaseLost):
             return None
         source, refused = settlement.delivery.source, settlement.refused
-        log.error("%s: %s was refused (%d times now): %s", source, settlement.act.name, refused + 1, shown(error))
+        if (more := self._chatter.admit(("refused", settlement.act))) is not None:
+            act = settlement.act.name
+            log.error("%s: %s was refused (%d times now): %s%s", source, act, refused + 1, shown(error), more)
+        self._trouble, self._troubled = f"{settlement.act.name} was refused: {shown(error)}", self._time()
         if settlement.act in (Act.ACK, Act.RELEASE):
             log.error("%s: can't be settled: it comes back when its receiver ends", source, exc_info=error)
             return None
@@ -187,7 +198,7 @@ class Policy:
         if settlement.act is Act.RETRY:
             return Settlement(delivery, Act.RELEASE, delay=_REFUSED_PAUSE)  # held in hand until then
         slim = {name: headers[name] for name in _SLIM if name in headers}
-        if len(slim) < len(headers):
+        if len(slim) < len(headers) and not isinstance(error, PASSING):
             return replace(settlement, headers=slim)
         act = Act.DEAD if self._capabilities.retry_delay is None else Act.RETRY
         return replace(settlement, act=act, delay=_REFUSED_PAUSE)

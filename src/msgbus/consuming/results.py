@@ -63,6 +63,10 @@ class Results:
                 self._stats.lost += isinstance(error, LeaseLost)
         self._settled(len(batch) - len(taken))
 
+    def is_over(self, settlement: Settlement) -> bool:
+        """Whether its lease was lost meanwhile."""
+        return settlement.delivery not in self._in_hand
+
     @staticmethod
     def _judge(breaker: BreakerState, batch: Sequence[Settlement]) -> None:
         """What is acknowledged though it failed (expired, a requester was told) says nothing of what handlers need."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 
 from msgbus import backoff
 from msgbus.broker import Receiver
-from msgbus.clock import Alarms, Clock, cancelled_within
+from msgbus.clock import Alarms, Clock, SystemClock, cancelled_within
 from msgbus.config import OnFailure
+from msgbus.consuming.blocking import LoopWatch
 from msgbus.consuming.life import Life
 from msgbus.consuming.policy import Policy
 from msgbus.consuming.session import Session
-from msgbus.errors import GONE, PASSING, BusError, ReceiverClosed, shown
+from msgbus.errors import GONE, PASSING, BusError, ReceiverClosed, bare_errors, shown
 from msgbus.handlers.subscription import Subscription
 from msgbus.publishing.link import Link
 
@@ -108,13 +111,15 @@ class Runner:
         self._broke(error)
         if self._must_exit and not isinstance(error, (*GONE, *PASSING)):
             raise error
-        while True:
+        while not self._stopping:  # else there is no other one: nobody waits for a connection
             try:
-                return await self.link.ready_again(error, generation, self.life.failures)
+                await self.link.ready_again(error, generation, self.life.failures)
             except BusError as refused:  # to be connected to
                 if self._must_exit:
                     raise
                 self._broke(refused)
+            else:
+                return
             await self._clock.sleep(backoff.delay(self.life.failures, 0.1, longest=_LONGEST_PAUSE, jitter=0.5))
 
     async def stop(self, grace: float) -> None:
@@ -158,3 +163,31 @@ def _look(task: asyncio.Task[None]) -> None:
     """What it raised after all is of no interest, but looked at."""
     if not task.cancelled():
         task.exception()
+
+
+@asynccontextmanager
+async def running(runners: Sequence[Runner], grace: float, clock: Clock) -> AsyncIterator[None]:
+    """Run them for the length of the block, then stop them softly. Raises, and cancels the block, what one ends of."""
+    watch = LoopWatch() if isinstance(clock, SystemClock) else nullcontext()
+    async with bare_errors(), asyncio.TaskGroup() as group:
+        for runner in runners:
+            group.create_task(runner.run(), name=f"msgbus {runner.subscription.source}")
+        try:
+            with watch:
+                yield
+        finally:
+            await stop_all(runners, grace)
+
+
+async def stop_all(runners: Sequence[Runner], grace: float) -> None:
+    """Stop them within `grace` seconds, shielded: a cancelled service must still hand back what it holds."""
+    stopping = asyncio.ensure_future(asyncio.gather(*(runner.stop(grace) for runner in runners)))
+    try:
+        await asyncio.shield(stopping)
+    except asyncio.CancelledError:
+        await stopping
+        raise
+    finally:
+        for runner in runners:
+            if (threads := runner.subscription.threads) is not None:
+                threads.close()

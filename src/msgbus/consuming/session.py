@@ -65,6 +65,16 @@ class Session:
             look_again=self._intake.look_again,
         )
 
+    @property
+    def running(self) -> int:
+        """Handlers (or batches) that run now."""
+        return self._workers.running
+
+    @property
+    def hooks(self) -> int:
+        """What is done after settlements, now."""
+        return len(self._hooks)
+
     async def run(self) -> None:
         """Until `stop` has drained it. Raises Disconnected or ReceiverClosed when the receiver died, else a bug."""
         capabilities = self._subscription.capabilities
@@ -85,6 +95,8 @@ class Session:
 
     async def stop(self, grace: float) -> None:
         """Soft: take nothing new, release what is unstarted, let running handlers end. After `grace`: cancel them."""
+        if self._over.done():  # it ends already: nobody would end what is begun now
+            return
         give_up = self._alarms.now() + grace
         self._fate.stop()
         await self._within(max(_HARD_STOP, grace), self._spawn(self._intake.stop()))

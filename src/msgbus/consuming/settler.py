@@ -16,9 +16,10 @@ from msgbus.errors import GONE, BusError
 from msgbus.message import Act, Settlement
 
 _ACK = Act.ACK
+_GIVES_BACK = (Act.RELEASE, Act.RETRY)  # what ends a message may have been done in part, and is worth another try
 
-AfterRefusal = Callable[[Settlement, BusError], Settlement | None]
-"""What is settled next in place of a settlement that was answered with an error; None: nothing."""
+AfterRefusal = Callable[[Settlement, BusError, int], Settlement | None]
+"""What is settled next in place of a settlement that was answered with an error, the how manyth; None: nothing."""
 
 
 class Told(Protocol):
@@ -30,6 +31,10 @@ class Told(Protocol):
 
     def ended(self, batch: Sequence[Settlement], results: Sequence[BusError | None]) -> None:
         """One result per settlement, None where the broker took it."""
+        ...
+
+    def is_over(self, settlement: Settlement) -> bool:
+        """Whether its lease was lost meanwhile, so that there is nothing to settle any more."""
         ...
 
 
@@ -160,7 +165,7 @@ class Settler:
         for settlement, result in zip(batch, results, strict=True):
             if isinstance(result, GONE):
                 raise result
-            following = None if result is None else self._after_refusal(settlement, result)
+            following = None if result is None else self._after_refusal(settlement, result, attempt)
             if following is None:
                 ended.append((settlement, result))
             elif following.delay and following.act is not Act.RETRY:
@@ -171,8 +176,13 @@ class Settler:
             self._results.ended([s for s, _ in ended], [r for _, r in ended])
         if again:
             await self._clock.sleep(backoff.delay(attempt, 0.05, longest=5.0))
-        return again
+        return [each for each in again if each.act not in _GIVES_BACK or not self._results.is_over(each)]
 
     def _later(self, settlement: Settlement) -> None:
         """It stays in hand until its delay is over."""
-        self._clock.call_later(settlement.delay, lambda: self.add(replace(settlement, delay=0.0)))
+
+        def again() -> None:
+            if not self._results.is_over(settlement):
+                self.add(replace(settlement, delay=0.0))
+
+        self._clock.call_later(settlement.delay, again)

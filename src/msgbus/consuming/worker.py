@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from msgbus.errors import BusError, Reject, said, shown
+from msgbus.errors import BusError, LeaseLost, Reject, said, shown
 from msgbus.message import Delivery
 
 
@@ -56,11 +56,12 @@ def cancelled(worker: Worker) -> Exception:
 
 def raised(error: BaseException) -> Exception:
     """What a handler raised, as an error of its message; raised again where it means the process or the coroutine."""
-    if isinstance(error, Exception):
+    if isinstance(error, Exception) and not isinstance(error, LeaseLost):
         return error
     if isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit)):
         raise error
-    odd = BusError(f"the handler raised {shown(error)}, which is no Exception")
+    why = "which is not about its lease" if isinstance(error, LeaseLost) else "which is no Exception"
+    odd = BusError(f"the handler raised {shown(error)}, {why}")
     odd.__cause__ = error
     return odd
 

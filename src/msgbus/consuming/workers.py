@@ -13,7 +13,8 @@ from msgbus.consuming.fate import Fate
 from msgbus.consuming.policy import Expired, Policy
 from msgbus.consuming.worker import Worker, cancelled, raised, unfit
 from msgbus.errors import BusError, LeaseLost, Timeout, shown
-from msgbus.handlers.context import CURRENT, resume
+from msgbus.handlers.context import CURRENT, LOOP, resume
+from msgbus.handlers.lifespan import YIELDED
 from msgbus.handlers.subscription import Subscription
 from msgbus.headers import EXPIRES
 from msgbus.message import Act, Delivery, Settlement
@@ -44,6 +45,8 @@ class Workers:
         self._gathering: asyncio.Future[None] | None = None
         self._closed = False
         self._context = contextvars.copy_context()
+        self._context.run(LOOP.set, alarms.loop)
+        self._context.run(YIELDED.set, subscription.yielded)
         self._timeout = subscription.options.limits.timeout
         self._open, self._handle = subscription.open, subscription.handle
         self._max_deliveries = policy.max_deliveries

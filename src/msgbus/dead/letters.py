@@ -14,7 +14,10 @@ from msgbus.message import Delivery
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that no handler wanted. `damaged` says why its envelope can't be opened, "" where it can."""
+    """A message that no handler wanted.
+
+    `damaged` says why its envelope can't be opened, or what of it its receiver could not read; "" where all is well.
+    """
 
     headers: Mapping[str, str]
     body: bytes
@@ -24,7 +27,7 @@ class DeadLetter:
     @classmethod
     def of(cls, delivery: Delivery) -> DeadLetter:
         """Opens the envelope of the delivery, in place."""
-        damaged = ""
+        damaged = "" if delivery.fault is None else str(delivery.fault)
         try:
             open_delivery(delivery)
         except DecodeError as error:

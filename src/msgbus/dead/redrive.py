@@ -13,7 +13,7 @@ from msgbus.dead.letters import DeadLetter, Failure, Redriven
 from msgbus.dead.reading import Reading
 from msgbus.envelope.fitting import Fit
 from msgbus.errors import BusError, DecodeError, Refused, Timeout
-from msgbus.message import Delivery, Outgoing, Receipt, Source
+from msgbus.message import CopyOf, Delivery, Outgoing, Receipt, Source
 from msgbus.publishing.link import Link
 
 PREFETCH = 1_000  # letters in hand at once
@@ -32,12 +32,15 @@ class Sender:
     fit: Fit | None
     timeout: float
 
-    def copy(self, letter: DeadLetter, lane: str | None) -> Outgoing:
+    def copy(self, letter: DeadLetter, delivery: Delivery) -> Outgoing:
         """The message as it was before it failed, with an id for deduplication windows of its own."""
         headers = {name: value for name, value in letter.headers.items() if name not in _DROPPED}
         message_id = headers.setdefault(h.ID, str(uuid.uuid4()))  # without one, copies can't be told apart
         headers[h.HOP], dedup_id = h.resend_id(letter.headers, message_id)
-        out = Outgoing(self.source.address, message_id, letter.body, headers, headers.get(h.KEY, lane))
+        key = headers.get(h.KEY, delivery.lane)
+        out = Outgoing(self.source.address, message_id, letter.body, headers, key)
+        added = {name: headers[name] for name in (h.HOP, h.ID) if name == h.HOP or h.ID not in letter.headers}
+        out.native = CopyOf(delivery, h.FAILURE, added)
         out.lane = out.key if self.source.ordered else None
         out.dedup_id = dedup_id
         out.expires_at = letter.expires_at
@@ -134,7 +137,7 @@ class Redrive:
         if letter.expires_at is not None and letter.expires_at <= self._clock.time():
             self._fail(letter.id, Refused("it has expired: sent back, it would be dropped unseen"))
             return None
-        return self._sender.copy(letter, seen.delivery.lane)
+        return self._sender.copy(letter, seen.delivery)
 
     def _is_wanted(self, letter: DeadLetter) -> bool:
         if self._ids is not None and letter.id not in self._ids:

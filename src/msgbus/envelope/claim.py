@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from msgbus import headers as h
 from msgbus.errors import BusError, DecodeError, Unavailable, said
@@ -42,6 +42,14 @@ class BodyStore(Protocol):
     async def forget(self, delivery: Delivery) -> None:
         """The message was handled and acknowledged, and nobody else gets it: delete the body."""
         ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A store with connections: the bus closes it when it is closed itself. It may be used again after that."""
+
+    async def close(self) -> None:
+        """Let go of what it holds."""
 
 
 class DirectoryStore:

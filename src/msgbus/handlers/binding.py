@@ -8,31 +8,59 @@ from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from fast_depends import Provider, inject
-from fast_depends.dependencies.model import Dependant
+from fast_depends.core import CallModel
 
 from msgbus.errors import RegistrationError
+from msgbus.handlers.dependencies import check_bindable, dependency, is_subclass, parameters_of
+from msgbus.handlers.threads import Threads
 from msgbus.message import Message
 from msgbus.topic import type_name, union_members
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A user's function, what its first parameter asks for, and whether others are dependencies."""
+    """A user's function, what its first parameter asks for, and whether others are dependencies.
+
+    `signature`: of an instance with `__call__`, whose annotations nobody else can resolve.
+    """
 
     name: str
-    function: Callable[..., Awaitable[Any]]
+    function: Callable[..., Any]
     wants_message: bool = False
     wants_list: bool = False
     injects: bool = False
+    is_async: bool = True
+    signature: inspect.Signature | None = None
 
-    def with_dependencies(self, provider: Provider) -> Callable[[Any], Awaitable[Any]]:
-        """A function of one argument. Only handlers with dependencies pay for them."""
+    def call(
+        self, provider: Provider, threads: Threads, models: list[tuple[str, CallModel]]
+    ) -> Callable[[Any], Awaitable[Any]]:
+        """An async function of one argument. Only handlers with dependencies, or in threads, pay for these.
+
+        `models` is told what it depends on, with its name.
+        """
+        function = self.function if self.is_async else threads.of(self.function)
         if not self.injects:
-            return self.function
-        return inject(self.function, cast=False, dependency_provider=provider)
+            return function
+
+        def noted(model: CallModel) -> CallModel:
+            models.append((self.name, model))
+            return model
+
+        return inject(self._readable(function), cast=False, dependency_provider=provider, wrap_model=noted)
+
+    def _readable(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        if self.signature is None:
+            return function
+
+        async def readable(*args: Any, **kwargs: Any) -> Any:
+            return await function(*args, **kwargs)
+
+        readable.__signature__ = self.signature  # type: ignore[attr-defined] # inspect looks for it
+        return readable
 
 
-def bind(function: Callable[..., Awaitable[Any]], type_: Any, what: str) -> Bound:
+def bind(function: Callable[..., Any], type_: Any, what: str) -> Bound:
     """Read the signature of a handler of `type_`. Raises RegistrationError naming the handler and the parameter.
 
     The first parameter takes the payload, `Message[T]`, `list[T]` or `list[Message[T]]`; every other one must be
@@ -40,8 +68,8 @@ def bind(function: Callable[..., Awaitable[Any]], type_: Any, what: str) -> Boun
     """
     name = getattr(function, "__qualname__", repr(function))
     where = f"{what}: handler {name}"
-    if not _is_async(function):
-        raise RegistrationError(f"{where} must be `async def`")
+    if _is_any(function, inspect.isgeneratorfunction, inspect.isasyncgenfunction, inspect.isclass):
+        raise RegistrationError(f"{where} must be a function without `yield`, `async def` or `def`")
     parameters, hints = _signature(function, type_, where)
     if not parameters:
         raise RegistrationError(f"{where} takes no parameter; the first one receives the payload")
@@ -51,14 +79,24 @@ def bind(function: Callable[..., Awaitable[Any]], type_: Any, what: str) -> Boun
             f"{where}: parameter {first.name!r} is keyword-only; the first one is given by position"
         )
     wants_message, wants_list = _shape(hints.get(first.name, Any), type_, where, first.name)
-    dependencies = [p for p in others if _dependency(p, hints)]
+    bound = [first]
     for parameter in others:
-        _check_bindable(parameter, parameter in dependencies, hints, where)
-    return Bound(name, function, wants_message, wants_list, bool(dependencies))
+        check_bindable(parameter, bound, hints, where)
+        bound += [parameter] if dependency(parameter, hints) else []
+    is_async = _is_any(function, inspect.iscoroutinefunction)
+    signature = None if inspect.isroutine(function) else _resolved(function, hints)
+    return Bound(name, function, wants_message, wants_list, len(bound) > 1, is_async, signature)
 
 
-def _is_async(function: Any) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+def _resolved(function: Any, hints: dict[str, Any]) -> inspect.Signature:
+    signature = inspect.signature(function)
+    parameters = signature.parameters.values()
+    return signature.replace(parameters=[p.replace(annotation=hints.get(p.name, p.annotation)) for p in parameters])
+
+
+def _is_any(function: Any, *kinds: Callable[[object], bool]) -> bool:
+    """Whether it is of one of these kinds, itself or as an instance with `__call__`."""
+    return any(kind(function) or kind(getattr(function, "__call__", None)) for kind in kinds)  # noqa: B004
 
 
 def _signature(function: Any, type_: Any, where: str) -> tuple[list[inspect.Parameter], dict[str, Any]]:
@@ -71,8 +109,7 @@ def _signature(function: Any, type_: Any, where: str) -> tuple[list[inspect.Para
             hints = get_type_hints(target, localns=known, include_extras=True)
         except NameError as error:
             raise RegistrationError(f"{where}: an annotation can't be resolved at run time: {error}") from error
-    parameters = list(inspect.signature(function).parameters.values())
-    return [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)], hints
+    return parameters_of(function), hints
 
 
 def _shape(annotation: Any, type_: Any, where: str, parameter: str) -> tuple[bool, bool]:
@@ -105,45 +142,4 @@ def _accepts(annotation: Any, type_: Any) -> bool:
     if annotation is Any or annotation is object or annotation == type_:
         return True
     wide = union_members(annotation)
-    return all(member in wide or any(_is_subclass(member, w) for w in wide) for member in union_members(type_))
-
-
-def _is_subclass(one: Any, other: Any) -> bool:
-    """Whether both are classes that can be compared, and `one` is a subclass of `other`."""
-    try:
-        return isinstance(one, type) and isinstance(other, type) and issubclass(one, other)
-    except TypeError:  # a TypedDict, or a Protocol with data members
-        return False
-
-
-def _dependency(parameter: inspect.Parameter, hints: dict[str, Any]) -> Dependant | None:
-    marks = (*getattr(hints.get(parameter.name), "__metadata__", ()), parameter.default)
-    return next((mark for mark in marks if isinstance(mark, Dependant)), None)
-
-
-def _check_bindable(parameter: inspect.Parameter, is_dependency: bool, hints: dict[str, Any], where: str) -> None:
-    if not is_dependency:
-        if parameter.default is inspect.Parameter.empty:
-            raise RegistrationError(
-                f"{where}: nothing binds parameter {parameter.name!r};"
-                f" use Annotated[..., Depends(...)] or give it a default"
-            )
-        return
-    mark = _dependency(parameter, hints)
-    annotation = hints.get(parameter.name)
-    wanted = get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
-    given = _returned(mark.dependency) if mark is not None else None
-    loose = wanted is Any or getattr(wanted, "_is_protocol", False)
-    if not loose and isinstance(wanted, type) and isinstance(given, type) and not _is_subclass(given, wanted):
-        raise RegistrationError(
-            f"{where}: parameter {parameter.name!r} is {wanted.__name__}, its dependency gives {given.__name__}"
-        )
-
-
-def _returned(function: Any) -> Any:
-    if isinstance(function, type):
-        return function
-    try:
-        return get_type_hints(function).get("return")
-    except (NameError, TypeError):
-        return None
+    return all(member in wide or any(is_subclass(member, w) for w in wide) for member in union_members(type_))

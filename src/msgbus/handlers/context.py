@@ -6,6 +6,7 @@ times as much and cuts middlewares off from their handler (docs/decisions/0002-h
 
 from __future__ import annotations
 
+import asyncio
 import types
 from collections.abc import Coroutine, Generator
 from contextvars import Context, ContextVar
@@ -15,6 +16,9 @@ from msgbus.message import Delivery
 
 CURRENT: ContextVar[Delivery | None] = ContextVar("msgbus_current", default=None)
 """The message that is being handled, for what it causes (correlation, causation, tracing); None elsewhere."""
+
+LOOP: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("msgbus_loop", default=None)
+"""The loop that handlers run on, for those of them that run in a thread."""
 
 
 @types.coroutine

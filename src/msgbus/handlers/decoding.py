@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from msgbus import headers as h
-from msgbus.codecs import Codec, Coder
-from msgbus.envelope.compression import CONTENT_ENCODING
+from msgbus.codecs import OCTETS, Codec, Coder
+from msgbus.envelope.compression import COMPRESSION, CONTENT_ENCODING
 from msgbus.envelope.foreign import BOM, open_foreign
 from msgbus.errors import DecodeError, said
 from msgbus.message import Delivery
@@ -39,25 +39,33 @@ def decoder(what: str, type_: Any, codec: Codec) -> Decode:
 
 def _single(what: str, coder: Coder) -> Decode:
     from_bytes, errors, max_bytes, expected = coder.decode, coder.errors, coder.max_bytes, coder.content_type
-    content_type, encoding = h.CONTENT_TYPE, CONTENT_ENCODING
+    content_type, encoding, strict = h.CONTENT_TYPE, CONTENT_ENCODING, coder.strict
 
     def decode(delivery: Delivery) -> Any:
         headers = delivery.headers
         kind = headers.get(content_type)
-        if kind != expected or encoding in headers:
+        if kind != expected or (encoding in headers and (headers[encoding] != "binary" or COMPRESSION in headers)):
             open_foreign(delivery, max_bytes)
+            if strict:
+                _same_kind(what, expected, delivery.headers.get(content_type, expected))
         body = delivery.body
         if len(body) > max_bytes:
             raise DecodeError(f"{what}: the body has {len(body):,} bytes, the codec allows {max_bytes:,}")
         try:
             return from_bytes(body)
         except errors as error:
-            if body.startswith(BOM):
+            if body.startswith(BOM) and not strict:
                 delivery.body = body.removeprefix(BOM)
                 return decode(delivery)
             raise DecodeError(_explain(what, expected, kind or expected, error)) from error
 
     return decode
+
+
+def _same_kind(what: str, expected: str, kind: str) -> None:
+    """Some bytes of one format would be read as another without an error."""
+    if kind.partition(";")[0].strip().lower() not in (expected, OCTETS):
+        raise DecodeError(f"{what}: the body is {kind!a:.200}, and {expected} is expected")
 
 
 def _explain(what: str, expected: str, kind: str, error: Exception) -> str:
@@ -66,5 +74,7 @@ def _explain(what: str, expected: str, kind: str, error: Exception) -> str:
         found = error.errors(include_url=False, include_input=False, include_context=False)
         fields = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in found[:_SHOWN])
         more = f"; and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
-        return f"{what}: the body is no valid {expected}{got}: {fields}{more}"
+        if any(e["type"] == "json_invalid" for e in found):
+            return f"{what}: the body is no valid {expected}{got}: {fields}{more}"
+        return f"{what}: the body does not fit its type{got}: {fields}{more}"
     return f"{what}: the body is no valid {expected}{got}: {said(error)}"

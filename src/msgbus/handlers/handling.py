@@ -5,34 +5,36 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
-from fast_depends import Provider
-
 from msgbus import headers as h
 from msgbus.codecs import Codec
 from msgbus.envelope.foreign import EventBatch, open_foreign
 from msgbus.errors import ConfigError, Reject
+from msgbus.handlers.binding import Bound
 from msgbus.handlers.context import CURRENT
 from msgbus.handlers.decoding import Decode, decoder
-from msgbus.handlers.middleware import Handle, HandleBatch
+from msgbus.handlers.middleware import Handle, HandleBatch, compose, compose_batch
 from msgbus.handlers.registration import Registration
 from msgbus.handlers.stats import Stats
 from msgbus.message import Delivery, Message
 from msgbus.options import Failed
 from msgbus.topic import Queue, Rpc, Topic, field_getter, type_name
 
+CallOf = Callable[[Bound], Callable[[Any], Awaitable[Any]]]
+"""What calls a user's function with the one argument that it is given."""
 
-def handler(members: Sequence[Registration], provider: Provider, stats: Stats) -> Handle:
+
+def handler(members: Sequence[Registration], calls: CallOf, stats: Stats) -> Handle:
     """What runs for a delivery of a subscription: its one handler, or that of the delivery's type.
 
     What `select` or nobody asks for is counted as skipped.
     """
-    return _filtered(members, _by_type(members, provider, stats), stats)
+    return _filtered(members, _by_type(members, calls, stats), stats)
 
 
-def _by_type(members: Sequence[Registration], provider: Provider, stats: Stats) -> Handle:
+def _by_type(members: Sequence[Registration], calls: CallOf, stats: Stats) -> Handle:
     if len(members) == 1 and not _is_narrowed(members[0]):
-        return _single(members[0], provider, stats)
-    by_type = {type_name(m.target.type): _single(m, provider, stats) for m in members if isinstance(m.target, Topic)}
+        return _single(members[0], calls, stats)
+    by_type = {type_name(m.target.type): _single(m, calls, stats) for m in members if isinstance(m.target, Topic)}
 
     open_ = _opening(members)
 
@@ -44,7 +46,7 @@ def _by_type(members: Sequence[Registration], provider: Provider, stats: Stats) 
             return
         chosen = by_type.get(delivery.headers.get(h.TYPE, ""))
         if chosen is None:  # another member of the union, that nobody in this group asked for
-            stats.skipped += 1
+            stats.skip(delivery)
             return
         await chosen(delivery)
 
@@ -94,7 +96,7 @@ def _selecting(
         if all(delivery.headers.get(name) in values for name, values in where):
             await handle(delivery)
         else:
-            stats.skipped += 1
+            stats.skip(delivery)
 
     return select
 
@@ -103,9 +105,15 @@ def _is_narrowed(registration: Registration) -> bool:
     return isinstance(registration.target, Topic) and registration.target.narrowed
 
 
-def _single(registration: Registration, provider: Provider, stats: Stats) -> Handle:
+def _single(registration: Registration, calls: CallOf, stats: Stats) -> Handle:
+    """Its function with the middlewares that are its own; those of a call stand around its reply."""
+    handle = _bare(registration, calls, stats)
+    return handle if isinstance(registration.target, Rpc) else compose(registration.middlewares, handle)
+
+
+def _bare(registration: Registration, calls: CallOf, stats: Stats) -> Handle:
     """Plain functions that return the user's coroutine: one coroutine less a message."""
-    call, decode = _parts(registration, provider)
+    call, decode = _parts(registration, calls)
     if registration.select.fields:
         return _choosing(registration, call, decode, stats)
     each = _refuse if isinstance(registration.target, Rpc) else _each
@@ -155,7 +163,7 @@ def _choosing(
         if chosen(payload):
             await call(Message(payload, delivery) if wants_message else payload)
         else:
-            stats.skipped += 1
+            stats.skip(delivery)
 
     return choose
 
@@ -177,19 +185,19 @@ def _is_among(values: tuple[object, ...]) -> Callable[[object], bool]:
     return lambda value: value in (flags if isinstance(value, bool) else others)
 
 
-def _parts(registration: Registration, provider: Provider) -> tuple[Callable[[Any], Awaitable[Any]], Decode]:
+def _parts(registration: Registration, calls: CallOf) -> tuple[Callable[[Any], Awaitable[Any]], Decode]:
     target = registration.target
     codec: Codec = target.codec
-    return registration.bound.with_dependencies(provider), decoder(repr(target), _type_of(target), codec)
+    return calls(registration.bound), decoder(repr(target), _type_of(target), codec)
 
 
 def _type_of(target: Topic[Any] | Queue[Any] | Rpc[Any, Any]) -> Any:
     return target.request if isinstance(target, Rpc) else target.type
 
 
-def batch_handler(registration: Registration, provider: Provider, stats: Stats) -> HandleBatch:
+def batch_handler(registration: Registration, calls: CallOf, stats: Stats) -> HandleBatch:
     """What runs for a batch: an entry that can't be decoded, or that the handler says `Failed` of, fails alone."""
-    call, decode = _parts(registration, provider)
+    call, decode = _parts(registration, calls)
     chosen = _chooser(registration) if registration.select.fields else None
     wants_message = registration.bound.wants_message
 
@@ -205,7 +213,7 @@ def batch_handler(registration: Registration, provider: Provider, stats: Stats) 
                 continue
             for payload, part in decoded:
                 if chosen is not None and not chosen(payload):
-                    stats.skipped += 1
+                    stats.skip(part)
                     continue
                 places.append(place)
                 payloads.append(Message(payload, part) if wants_message else payload)
@@ -214,7 +222,7 @@ def batch_handler(registration: Registration, provider: Provider, stats: Stats) 
                 results[places[_index(failed, len(payloads))]] = failed.error or Reject("the batch handler said Failed")
         return results
 
-    return handle
+    return compose_batch(registration.middlewares, handle)
 
 
 def _decoded(delivery: Delivery, decode: Decode) -> Sequence[tuple[Any, Delivery]]:

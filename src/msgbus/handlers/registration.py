@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import NoneType
@@ -9,20 +10,22 @@ from typing import Any
 
 from msgbus.errors import ConfigError, RegistrationError
 from msgbus.handlers.binding import Bound
+from msgbus.handlers.middleware import ConsumeMiddleware
 from msgbus.message import Kind
 from msgbus.options import Options, Select
 from msgbus.topic import Queue, Rpc, Topic, field_names, type_name, union_members
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Registration:
-    """One decorated handler."""
+    """One decorated handler; `middlewares` stand around it alone."""
 
     target: Topic[Any] | Queue[Any] | Rpc[Any, Any]
     group: str
     bound: Bound
     options: Options
     select: Select
+    middlewares: Sequence[ConsumeMiddleware] = ()
 
     @property
     def kind(self) -> Kind:
@@ -69,6 +72,19 @@ def check_carried(target: Topic[Any] | Queue[Any] | Rpc[Any, Any], *types: Any) 
             target.codec.bind(type_)
         except ConfigError as error:
             raise RegistrationError(f"{target!r}: {error}") from error
+
+
+def check_handler(target: Topic[Any] | Queue[Any] | Rpc[Any, Any], bound: Bound, options: Options) -> None:
+    """Whether what it takes goes with what it is to handle, and with its options."""
+    if options.batched and not bound.wants_list:
+        raise RegistrationError(f"{target!r}: batch= is for handlers of lists, {bound.name} takes single messages")
+    if bound.wants_list and isinstance(target, Rpc):
+        raise RegistrationError(f"{target!r}: handler {bound.name} takes a list; a responder answers one request")
+    if not bound.is_async and options.limits.timeout is not None:
+        raise RegistrationError(
+            f"{target!r}: handler {bound.name} runs in a thread, which limits.timeout can't end: make it"
+            " `async def`, or give a timeout to what it calls"
+        )
 
 
 def may_share(old: Registration, new: Registration) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from msgbus.message import Delivery
 
 
 @dataclass(slots=True)
@@ -10,6 +13,7 @@ class Stats:
     """Counts of one subscription since the start, for health, tests and metrics.
 
     What is acknowledged is `handled`, with what no handler saw: `skipped` was not selected, `expired` came too late.
+    `on_skip`: told of what is skipped, for tests.
     """
 
     received: int = 0
@@ -20,6 +24,13 @@ class Stats:
     lost: int = 0
     skipped: int = 0
     expired: int = 0
+    on_skip: Callable[[Delivery], None] | None = field(default=None, repr=False, compare=False)
+
+    def skip(self, delivery: Delivery) -> None:
+        """No handler is to see it."""
+        self.skipped += 1
+        if self.on_skip is not None:
+            self.on_skip(delivery)
 
     @property
     def settled(self) -> int:

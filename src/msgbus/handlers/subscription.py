@@ -7,15 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from fast_depends import Provider
+from fast_depends.core import CallModel
 
 from msgbus import headers as h
 from msgbus.broker import Capabilities
 from msgbus.envelope.claim import BodyStore
 from msgbus.envelope.opening import Open, opener
+from msgbus.handlers.binding import Bound
 from msgbus.handlers.handling import batch_handler, handler
+from msgbus.handlers.lifespan import Yielded
 from msgbus.handlers.middleware import Handle, HandleBatch
 from msgbus.handlers.registration import Registration, plain
 from msgbus.handlers.stats import Stats
+from msgbus.handlers.threads import Threads
 from msgbus.message import Delivery, Source
 from msgbus.options import OnDead, Options
 from msgbus.topic import Rpc, Topic, type_name
@@ -27,7 +31,8 @@ class Subscription:
 
     `handle` is everything around and including the user's function. `open` undoes the envelope. `last_word` is
     asked when a failure is final: True says that the requester was told, so the delivery is acknowledged. `store`
-    has the bodies that were too large.
+    has the bodies that were too large. `threads` are for handlers that are plain functions. `models`:
+    what handlers depend on, with their names; `yielded` is what the lifespan has for them.
     """
 
     source: Source
@@ -41,6 +46,9 @@ class Subscription:
     last_word: Callable[[Delivery, Exception], Awaitable[bool]] | None = None
     on_dead: Sequence[OnDead] = ()
     store: BodyStore | None = None
+    threads: Threads | None = None
+    models: Sequence[tuple[str, CallModel]] = ()
+    yielded: Yielded | None = None
     stats: Stats = field(default_factory=Stats)
 
 
@@ -93,18 +101,25 @@ def subscription_of(
     """
     first = members[0]
     options, limits, stats = first.options, first.options.limits, Stats()
-    batch = batch_handler(first, provider, stats) if first.bound.wants_list else None
     concurrency = limits.concurrency or concurrency
+    threads, models = Threads(str(source), concurrency), list[tuple[str, CallModel]]()
+
+    def calls(bound: Bound) -> Callable[[Any], Awaitable[Any]]:
+        return bound.call(provider, threads, models)
+
+    batch = batch_handler(first, calls, stats) if first.bound.wants_list else None
     own_hook = () if options.retry.on_dead is None else (options.retry.on_dead,)
     return Subscription(
         source=source,
         capabilities=capabilities,
-        handle=handler(members, provider, stats),
+        handle=handler(members, calls, stats),
         handle_batch=batch,
         options=options,
         concurrency=concurrency,
         prefetch=limits.prefetch or max(4 * concurrency, 2 * options.batch.size if batch else 0),
         open=opener(capabilities),
         on_dead=(*own_hook, *on_dead),
+        threads=threads,
+        models=models,
         stats=stats,
     )

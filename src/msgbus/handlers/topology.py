@@ -1,12 +1,17 @@
-"""What must exist on a broker for a subscription, and what is refused because the broker can't do it."""
+"""What must exist on a broker for what a service declares, and what is refused because the broker can't do it."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgbus.broker import Binding, Capabilities, Part, QueueSpec, TopicSpec
+from msgbus.brokers.plan import Use
 from msgbus.errors import ConfigError
 from msgbus.message import Source
 from msgbus.options import Options
+from msgbus.topic import Queue, Rpc, Topic
 
+_REMEDY = "route it to another broker with MSGBUS_ROUTES"
 _NATIVE_MARGIN = 10  # the broker's own crash-loop cap lies this much above ours: ours writes the better dead letter
 
 
@@ -23,18 +28,43 @@ def parts_of(source: Source, max_deliveries: int | None = None, lease: float | N
     return [TopicSpec(source.name, source.ordered), queue, Binding(source.name, source)]
 
 
+def parts_of_published(target: Topic[Any] | Queue[Any] | Rpc[Any, Any], prefix: str) -> list[Part]:
+    """What must exist for it to be published to, as far as a publisher makes it: queues are their consumers'."""
+    return [TopicSpec(prefix + target.name, target.ordered)] if isinstance(target, Topic) else []
+
+
+def use_of(source: Source, options: Options, *, answers: bool) -> Use:
+    """What a subscription does; `answers`: it is that of a call."""
+    return Use("answer" if answers else "consume", source, tuple(topology_of(source, options)))
+
+
+def use_of_published(target: Topic[Any] | Queue[Any] | Rpc[Any, Any], prefix: str) -> Use:
+    """What a publisher does."""
+    name, parts = prefix + target.name, tuple(parts_of_published(target, prefix))
+    if isinstance(target, Topic):
+        return Use("publish", Source("topic", name, ordered=target.ordered), parts)
+    ordered = isinstance(target, Queue) and target.ordered
+    return Use("send" if isinstance(target, Queue) else "request", Source("queue", name, ordered=ordered), parts)
+
+
 def check(source: Source, options: Options, capabilities: Capabilities, broker: str) -> None:
     """Refuse at start what this broker can't do. Raises ConfigError with the remedy."""
-    remedy = "route it to another broker with MSGBUS_ROUTES"
-    if source.kind == "topic" and not capabilities.fanout:
-        raise ConfigError(f"{source}: {broker} has no topics with groups; {remedy}")
-    if source.kind == "queue" and not capabilities.queues:
-        raise ConfigError(f"{source}: {broker} has no queues; {remedy}")
-    if source.ordered and capabilities.order == "none":
-        raise ConfigError(f"{source}: ordered=True, and {broker} keeps no order; {remedy}")
     if source.start is not None and not capabilities.replay:
-        raise ConfigError(f"{source}: select.start needs replay, which {broker} has not; {remedy}")
+        raise ConfigError(f"{source}: select.start needs replay, which {broker} has not; {_REMEDY}")
     _check_times(source, options, capabilities, broker)
+
+
+def check_target(target: Topic[Any] | Queue[Any] | Rpc[Any, Any], capabilities: Capabilities, broker: str) -> None:
+    """Refuse at start what this broker can't carry, be it published or handled. Raises ConfigError with the remedy."""
+    if isinstance(target, Topic) and not capabilities.fanout:
+        raise ConfigError(f"{target!r}: {broker} has no topics with groups; {_REMEDY}")
+    if not isinstance(target, Topic) and not capabilities.queues:
+        raise ConfigError(f"{target!r}: {broker} has no queues; {_REMEDY}")
+    if isinstance(target, Rpc):
+        if not capabilities.reply:
+            raise ConfigError(f"{target!r}: {broker} has no reply inboxes; {_REMEDY}")
+    elif target.ordered and capabilities.order == "none":
+        raise ConfigError(f"{target!r}: ordered=True, and {broker} keeps no order; {_REMEDY}")
 
 
 def _check_times(source: Source, options: Options, capabilities: Capabilities, broker: str) -> None:

@@ -1,5 +1,6 @@
 """From a payload to the broker. In the order in which a message meets them:
 
+- `port`: the open bus, as its verbs and those of its routers see it
 - `outlet`: one topic, queue or call as its publisher sees it; makes the message
 - `payloads`: the codec for the payload's class
 - `checks`: what is given beside the payload

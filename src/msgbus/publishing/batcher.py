@@ -64,6 +64,11 @@ class Batcher:
                     return self._enqueue(Chunk(batch, size, None, self._loop))
         return self._send_parts(batch)
 
+    @property
+    def load(self) -> tuple[int, int]:
+        """Calls that are out, and entries that wait for theirs or for another attempt."""
+        return self._slots - self._free, self._queued
+
     async def close(self, timeout: float) -> None:
         """Wait until everything that was taken is out; what is not after `timeout` seconds fails."""
         if self._queued or self._free < self._slots:

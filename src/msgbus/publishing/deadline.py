@@ -41,7 +41,7 @@ class Deadline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._rang:
-            self._alarms.pending.discard(self)
+            self._alarms.pending.pop(self, None)
         # Only if nobody else cancelled the task meanwhile is the cancellation ours to turn into an error.
         elif self._task is not None and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise Timeout(f"{self._what}: not done within {self._seconds:g} s") from error

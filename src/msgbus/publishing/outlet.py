@@ -49,8 +49,8 @@ class Outlet:
         self._payloads = payloads
         self._stamps = stamps
         self._key_of = declared.key_of if declared is not None else None
-        self._ordered = declared is not None and declared.ordered
-        target = Source(address.kind, address.name, address.group, self._ordered)
+        self.ordered = declared is not None and declared.ordered
+        target = Source(address.kind, address.name, address.group, self.ordered)
         self._capabilities = capabilities = link.broker.capabilities(target)
         self._heads = {
             type_: (coder, self._head(coder, name, service)) for type_, (coder, name) in payloads.coders.items()
@@ -111,7 +111,7 @@ class Outlet:
         else:
             fitted[KEY] = key
         out = Outgoing(self.address, message_id, body, fitted, key)
-        if headers or delay or options is not None or self._ordered or self.mandatory:
+        if headers or delay or options is not None or self.ordered or self.mandatory:
             self._apply(out, headers, delay, options, checked=checked)
         if len(body) > self._near_limit:
             self._check_size(out, coder)
@@ -168,7 +168,7 @@ class Outlet:
     ) -> None:
         if headers:
             out.headers.update(headers if checked else own_headers(headers, self.address))
-        out.lane = out.key if self._ordered else None
+        out.lane = out.key if self.ordered else None
         out.mandatory = self.mandatory
         out.delay = delay
         longest = self._capabilities.send_delay

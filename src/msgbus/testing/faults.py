@@ -150,9 +150,11 @@ class FaultyReceiver:
         """Receive, with what can happen meanwhile. All faults come before the inner call, so it is cancel-safe."""
         await self._break()
         if not self._waiting:
-            batch = await self._inner.receive(limit, wait)
-            self._waiting.extend(self._disturbed(batch))
-        return [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
+            batch = await self._inner.receive(limit if self._order == "none" else max(1, limit - 1), wait)
+            self._waiting.extend(self._disturbed(batch, limit))
+        batch = [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
+        self._broker.may_repeat.update(map(id_of, self._waiting))  # nobody keeps their leases while they wait
+        return batch
 
     async def _break(self) -> None:
         broker = self._broker
@@ -167,12 +169,18 @@ class FaultyReceiver:
         if self._closed:
             raise ReceiverClosed("fault: this receiver was closed")
 
-    def _disturbed(self, batch: Sequence[Delivery]) -> list[Delivery]:
+    def _disturbed(self, batch: Sequence[Delivery], limit: int) -> list[Delivery]:
+        """Where there is order, a copy comes with its original: alone, it would pass what went back with that one.
+
+        `receive` leaves room for one.
+        """
         broker, disturbed = self._broker, list[Delivery]()
+        room = len(batch) if self._order == "none" else limit - len(batch)
         for delivery in batch:
             disturbed.append(delivery)
             self._in_hand[delivery] = None
-            if broker.strikes(Fault.DUPLICATE):
+            if room > 0 and broker.strikes(Fault.DUPLICATE):
+                room -= 1
                 copy = replace(delivery)
                 self._copies.add(copy)
                 broker.may_repeat.add(id_of(delivery))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
 from msgbus import headers as h
@@ -14,7 +14,7 @@ from msgbus.topic import Queue, Rpc, Topic, type_name
 
 T = TypeVar("T")
 Target = Topic[T] | Queue[T] | Rpc[T, Any]
-Handler = Callable[..., Awaitable[Any]]
+Handler = Callable[..., Any]
 
 
 class Journal:
@@ -69,6 +69,14 @@ class Journal:
     def dead(self, of: Target[Any] | Handler | None = None) -> Sequence[Attempt[Any]]:
         """The attempts after which a message was dead-lettered: `error`, `reason`, `number`, `delivery`."""
         return self._ended(of, "dead")
+
+    @overload
+    def skipped(self, of: Target[T]) -> Sequence[Attempt[T]]: ...
+    @overload
+    def skipped(self, of: Handler | None = None) -> Sequence[Attempt[Any]]: ...
+    def skipped(self, of: Target[Any] | Handler | None = None) -> Sequence[Attempt[Any]]:
+        """What came to a subscription and was not shown to its handler: by `Select`, or by a middleware."""
+        return self._ended(of, "skipped")
 
     def _ended(self, of: Target[Any] | Handler | None, outcome: Outcome) -> Sequence[Attempt[Any]]:
         return [

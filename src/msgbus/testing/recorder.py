@@ -92,9 +92,25 @@ class Recorder:
 
     # -- handling
 
+    async def arrived(self, delivery: Delivery, handle: Handle) -> None:
+        """The outermost consume middleware: whether the handler will see it is open."""
+        self._skipped(delivery)
+        await handle(delivery)
+
+    async def reached(self, delivery: Delivery, handle: Handle) -> None:
+        """The innermost consume middleware: what it does not see, another one has dropped."""
+        if (attempt := self._open.get(delivery)) is not None:
+            attempt.seen = True
+        await handle(delivery)
+
+    def _skipped(self, delivery: Delivery) -> None:
+        if (attempt := self._open.get(delivery)) is not None:
+            attempt.seen = False
+
     def watch(self, runner: Runner, members: Sequence[Registration]) -> None:
         """Listen to a subscription that has not begun to receive."""
         watched, subscription = _Members(members), runner.subscription
+        subscription.stats.on_skip = self._skipped
         runner.policy = _WatchedPolicy(self, subscription, watched)
         subscription.on_dead = [self._around_hook(hook) for hook in subscription.on_dead]
         if subscription.handle_batch is None:
@@ -163,8 +179,11 @@ class Recorder:
         now = self.clock.now()
         for attempt, error in zip(attempts, errors, strict=False):
             attempt.ended, attempt.error = now, error
-            attempt.outcome = otherwise if error is None else "failed"
-            if attempt.outcome == "handled":
+            if error is not None:
+                attempt.outcome = "failed"
+            else:
+                attempt.outcome = otherwise if attempt.seen or otherwise != "handled" else "skipped"
+            if attempt.outcome in ("handled", "skipped"):
                 self._open.pop(attempt.delivery, None)
 
     def decided(self, delivery: Delivery, error: Exception, settlement: Settlement | None, members: _Members) -> None:

@@ -14,7 +14,7 @@ from msgbus.message import Delivery, Message, Outgoing
 
 T_co = TypeVar("T_co", covariant=True)
 
-Outcome = Literal["running", "handled", "retried", "dead", "lost", "failed"]
+Outcome = Literal["running", "handled", "retried", "dead", "lost", "failed", "skipped"]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -23,7 +23,8 @@ class Attempt(Generic[T_co]):
 
     `number` counts from 1. `started` and `ended`: seconds on the test's clock. `outcome`: "retried" after `delay`
     seconds, "dead" because of `reason`, "lost" with its lease, "failed" where the requester was told the error
-    (or the test ended), else as it says. `error`: what the handler, a middleware or the bus raised.
+    (or the test ended), "skipped" where the handler did not see it (a `Select`, or a middleware), else as it says.
+    `seen`: the handler was reached. `error`: what the handler, a middleware or the bus raised.
     """
 
     delivery: Delivery
@@ -36,6 +37,7 @@ class Attempt(Generic[T_co]):
     error: Exception | None = None
     reason: str = ""
     delay: float = 0.0
+    seen: bool = True
 
     @property
     def payload(self) -> T_co:

@@ -57,7 +57,8 @@ class TestBus(Journal):
     `peers`: handlers that play other services, so that what this one sends and asks finds somebody. `clock`:
     VirtualClock by default; a SystemClock makes retries and delays take their real time. `url`: options of the
     embedded broker, such as `memory://?replay=100`. `patience`: real seconds that `settled` and `request` may take.
-    `publish`, `publish_many`, `send` and `request` are those of the bus; the virtual clock is turned where they wait.
+    `publish`, `publish_many`, `send`, `request` and `idle` are those of the bus; where they wait, the virtual clock is
+    turned.
     """
 
     __test__: ClassVar[bool] = False  # pytest: this is no test case
@@ -90,7 +91,7 @@ class TestBus(Journal):
             if self._leave.is_set():
                 raise BusError("a TestBus is for one block: make another one")
             stack.enter_context(_overrides_undone(self.bus.dependencies))
-            settings = stack.enter_context(self.bus.exchanged(self._url, self.clock, self._recorder.publish))
+            settings = stack.enter_context(self.bus.exchanged(self._url, self.clock, self._recorder))
             started = asyncio.get_running_loop().create_future()
             self._prefix = settings.prefix
             self._life = asyncio.create_task(self._live(settings, started), name="msgbus TestBus")
@@ -159,6 +160,7 @@ class TestBus(Journal):
     publish_many = _paced(Bus.publish_many)
     send = _paced(Bus.send)
     request = _paced(Bus.request)
+    idle = _paced(Bus.idle)
 
     async def settled(self, *, patience: float | None = None) -> None:
         """Return when everything that was published, and all that it caused, has been handled or is dead.

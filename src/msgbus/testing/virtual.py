@@ -96,7 +96,7 @@ class VirtualClock:
         target = self._now + max(0.0, seconds)
         await self._turn()
         while (due := self.next_due) is not None and due <= target:
-            self._ring(due)
+            self.turn_to(due)
             await self._turn()
         self._now = max(self._now, target)
 
@@ -104,17 +104,20 @@ class VirtualClock:
         """Turn the clock to the next timer and ring what is due then; False where there is none."""
         due = self.next_due
         if due is not None:
-            self._ring(due)
+            self.turn_to(due)
         await self._turn()
         return due is not None
 
     async def jump(self, seconds: float) -> None:
         """Turn the clock in one go, as a process sees it that was frozen: what was due rings late, and once."""
-        self._ring(self._now + max(0.0, seconds))
+        self.turn_to(self._now + max(0.0, seconds))
         await self._turn()
 
-    def _ring(self, at: float) -> None:
-        """Through the loop, which reports a callback that raises as it does for its own timers."""
+    def turn_to(self, at: float) -> None:
+        """Turn the clock to `at`, and leave what is due by then to the running loop; for loops that turn it themselves.
+
+        Through the loop, which reports a callback that raises as it does for its own timers.
+        """
         self._now = max(self._now, at)
         self.version += 1
         loop = asyncio.get_running_loop()

@@ -8,10 +8,8 @@ from typing import cast
 from pamqp.commands import Queue
 
 from msgbus.broker import Backlog, Binding, Difference, Mode, Part, QueueSpec, TopicSpec
-from msgbus.brokers.amqp import declare
+from msgbus.brokers.amqp import declare, planning
 from msgbus.brokers.amqp.errors import NOT_FOUND, has_code
-from msgbus.brokers.amqp.names import binding_keys
-from msgbus.brokers.amqp.queues import arguments_of, dead_arguments
 from msgbus.brokers.amqp.settings import Options
 from msgbus.brokers.amqp.topology import Exchanges, ask
 from msgbus.brokers.amqp.wire import Wire
@@ -51,16 +49,15 @@ class AmqpAdmin:
 
     async def _queues(self, wire: Wire, spec: QueueSpec, mode: Mode) -> list[Difference]:
         """The dead queue first: nothing may die before there is a place for it."""
-        name, part = queue_of(spec.source), str(spec.source)
-        options = self._options
-        dead = await declare.queue(wire, part, dead_of(name), dead_arguments(options.queue_type), mode)
-        own = arguments_of(spec, options.queue_type, options.max_priority)
-        return dead + await declare.queue(wire, part, name, own, mode)
+        differences: list[Difference] = []
+        for each in planning.queues(spec, self._options):
+            differences += await declare.queue(wire, str(spec.source), each.name, dict(each.properties), mode)
+        return differences
 
     @staticmethod
     async def _bind(wire: Wire, binding: Binding) -> None:
-        for key in binding_keys(binding.source):
-            await ask(wire, Queue.Bind(queue=queue_of(binding.source), exchange=binding.topic, routing_key=key))
+        for each in planning.bindings(binding):
+            await ask(wire, Queue.Bind(**each.properties))
 
     async def dead_letters(self, source: Source) -> Source | None:
         """Every queue has a dead queue."""

@@ -22,7 +22,8 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
-from msgbus.brokers.amqp.aio_channel import AioChannel, gone, unhurt
+from msgbus.brokers.amqp.aio_channel import AioChannel
+from msgbus.brokers.amqp.aio_errors import gone, unhurt
 from msgbus.brokers.amqp.errors import ACCESS_REFUSED, connection_end
 from msgbus.brokers.amqp.settings import Target
 from msgbus.brokers.mq.errors import caused, connecting, not_opened

@@ -7,69 +7,30 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar, cast
+from typing import cast
 
 from aiormq.abc import AbstractConnection, DeliveredMessage
 from aiormq.channel import Channel
 from aiormq.exceptions import (
     AMQPError,
-    ChannelAccessRefused,
-    ChannelClosed,
     ChannelInvalidStateError,
-    ChannelLockedResource,
-    ChannelNotFoundEntity,
-    ChannelPreconditionFailed,
     DeliveryError,
     PublishError,
 )
 from pamqp.base import Frame
 from pamqp.commands import Basic
 
+from msgbus.brokers.amqp.aio_errors import gone, spoken, unhurt
 from msgbus.brokers.amqp.aio_properties import from_pamqp, to_pamqp
-from msgbus.brokers.amqp.errors import blame, receiver_end, refusal, rejected, told
+from msgbus.brokers.amqp.errors import blame, receiver_end, refusal, rejected
 from msgbus.brokers.amqp.wire import Arrived, Publication, Unrouted
 from msgbus.brokers.mailbox import Mailbox
-from msgbus.brokers.mq.errors import ServerSaid, caused
+from msgbus.brokers.mq.errors import ServerSaid, caused, in_doubt
 from msgbus.brokers.mq.target import PATIENCE
 from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused, Unavailable
 
-_CODES: dict[type[BaseException], int] = {
-    ChannelAccessRefused: 403,
-    ChannelNotFoundEntity: 404,
-    ChannelLockedResource: 405,
-    ChannelPreconditionFailed: 406,
-}
 _ERRORS = (AMQPError, OSError, RuntimeError)  # ChannelInvalidStateError is a RuntimeError
-T = TypeVar("T")
 _HEADER_ROOM = 100_000  # bytes of headers: the frame has 131,072
-
-
-async def unhurt(work: Awaitable[T]) -> T:
-    """Await aiormq. Where a connection dies it cancels its own tasks, and lets whoever waits take that for their own
-    cancellation: that is a ConnectionError.
-    """
-    try:
-        return await work
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise ConnectionError("aiormq cancelled what was awaited: the connection or channel is gone") from error
-
-
-def gone(error: BaseException | None) -> BusError:
-    """The connection's end."""
-    return caused(Disconnected(f"the connection is lost: {error!r}"), error)
-
-
-def spoken(error: BaseException | None) -> ServerSaid | None:
-    """What the server said when it closed the channel."""
-    code = _CODES.get(type(error)) if error is not None else None
-    if code is not None:
-        return told(code, str(error))
-    if isinstance(error, ChannelClosed) and error.args and isinstance(error.args[0], int):
-        return told(error.args[0], str(error.args[-1]))
-    return None
 
 
 class AioChannel:
@@ -113,11 +74,10 @@ class AioChannel:
         try:
             properties = to_pamqp(publication)
             self._check_size(publication)
-        except ValueError as error:
-            return Refused(f"it does not fit into AMQP: {error}")
-        try:
             await unhurt(self._connection.ready())
             await self._publish(publication, properties)
+        except ValueError as error:
+            return Refused(f"it does not fit into AMQP: {error}")
         except PublishError:
             return Unrouted(f"{publication.routing_key}: no queue took it")
         except DeliveryError:
@@ -142,7 +102,7 @@ class AioChannel:
         said = spoken(error) or self._said
         if said is not None:
             return blame(publication, said)
-        return caused(Disconnected(f"no confirm came, it may have arrived: {error!r}"), error)
+        return in_doubt(gone(error), "confirm")
 
     @staticmethod
     def _check_size(publication: Publication) -> None:

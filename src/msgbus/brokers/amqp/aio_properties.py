@@ -32,9 +32,10 @@ def to_pamqp(publication: Publication) -> Basic.Properties:
     for name, value in publication.headers.items():
         if name in NATIVE and value and len(value.encode()) <= SHORT:
             native[NATIVE[name]] = value
-        else:
-            prefix(name)
-            table[wire_name(name)] = value
+            if name not in TABLE_WINS:
+                continue
+        prefix(name)
+        table[wire_name(name)] = value
     table |= {wire_name(name): value for name, value in (publication.typed or {}).items()}
     moment = decode.timestamp(_TIME.pack(publication.timestamp))[1]
     expiration = None if publication.expiration is None else str(publication.expiration)
@@ -45,6 +46,7 @@ def to_pamqp(publication: Publication) -> Basic.Properties:
         expiration=expiration,
         timestamp=moment,
         app_id=publication.app_id or None,
+        user_id=publication.user_id or None,
         **native,
     )
 

@@ -7,24 +7,29 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from msgbus import headers as h
-from msgbus.broker import Capabilities, Status
+from msgbus.broker import Capabilities, Mode, Status
 from msgbus.brokers.amqp import inbox
 from msgbus.brokers.amqp.admin import AmqpAdmin
 from msgbus.brokers.amqp.consumer import Consumer
 from msgbus.brokers.amqp.copies import Copies
 from msgbus.brokers.amqp.names import LATEST, LONGEST, routing_key
+from msgbus.brokers.amqp.planning import planned
+from msgbus.brokers.amqp.properties import CONTENT_ENCODING
 from msgbus.brokers.amqp.settings import parse
 from msgbus.brokers.amqp.topology import Exchanges
 from msgbus.brokers.amqp.wire import Arrived, Publication, Unrouted
 from msgbus.brokers.amqp.wires import Wires
 from msgbus.brokers.mailbox import Mailbox, ReplyInbox
 from msgbus.brokers.mq.capabilities import common
-from msgbus.brokers.mq.rabbitmq import queue_of
+from msgbus.brokers.mq.rabbitmq import INBOXES, queue_of, unsafe_reply
 from msgbus.brokers.mq.receiver import PushReceiver
 from msgbus.brokers.mq.sending import completed, prepared, too_large
+from msgbus.brokers.plan import Plan, Use
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Refused
-from msgbus.message import Address, Outgoing, Receipt, Source
+from msgbus.message import Address, CopyOf, Outgoing, Receipt, Source
+
+_OCTETS, _BINARY = "application/octet-stream", "binary"  # without the second, kombu takes the body for UTF-8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +52,8 @@ class AmqpBroker:
         self._clock = clock
         self._wires = Wires(self._target, clock)
         self._exchanges = Exchanges(self._wires)
-        self._copies = Copies(self._wires, self._options.queue_type, clock)
+        user = self._target.user if self._options.auth == "plain" else ""
+        self._copies = Copies(self._wires, self._options.queue_type, clock, user)
         self.admin = AmqpAdmin(self._wires, self._options, self._exchanges)
 
     async def connect(self) -> None:
@@ -68,7 +74,13 @@ class AmqpBroker:
             counts_deliveries=self._copies.counts_deliveries,
             retry_delay=None if ordered else LONGEST,
             retry_resolution=0.0 if ordered else LATEST,
+            inboxes=INBOXES,
+            backlog="ready",
         )
+
+    def plan(self, uses: Sequence[Use], mode: Mode) -> Plan:
+        """Exchanges, queues and bindings. Rights are those of a user on names, which the server's admin gives."""
+        return planned(uses, self._options, self._target.vhost)
 
     def status(self) -> Status:
         """Of both connections; blocked while the server takes no publishes."""
@@ -96,19 +108,27 @@ class AmqpBroker:
             return too_large(out, self._options.max_bytes)
         if is_topic and name in absent:
             return absent[name]
+        if kind == "reply" and (why := unsafe_reply(name)):
+            return Refused(f"{out.address}: {why}")
         publication = Publication(
             name if is_topic else "",
             routing_key(out.headers) if is_topic else queue_of(out.address),
-            out.headers,
+            out.headers if out.headers.get(h.CONTENT_TYPE) != _OCTETS else {CONTENT_ENCODING: _BINARY, **out.headers},
             out.body,
             int(now),
             mandatory=kind != "reply",  # a reply comes back as unroutable although it was delivered
         )
         if out.expires_at is not None and h.REPLY_TO not in out.headers:
             publication.expiration = max(0, int((out.expires_at - now) * 1000))
-        if isinstance(out.native, AmqpOptions):
-            publication.priority = out.native.priority
+        if out.native is not None:
+            self._add_native(publication, out.native)
         return publication
+
+    def _add_native(self, publication: Publication, native: object) -> None:
+        if isinstance(native, AmqpOptions):
+            publication.priority = native.priority
+        elif isinstance(native, CopyOf) and isinstance(native.delivery.token, Arrived):
+            self._copies.resend(publication, native)
 
     def _failed(self, out: Outgoing, error: BusError) -> Receipt | BusError:
         if not isinstance(error, Unrouted):

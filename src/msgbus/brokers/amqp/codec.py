@@ -34,6 +34,10 @@ _CONTENT = struct.Struct(">BHIHHQ")  # a content header's frame up to the proper
 _MOST_PLACES = 1000  # (exchange, routing key) pairs that are remembered
 
 
+_DAMAGED = (ValueError, LookupError, struct.error, PAMQPException, TypeError, OverflowError, RecursionError)
+"""What reading a frame may raise; the last one is of pamqp, whose tables may be nested as deep as a frame is long."""
+
+
 class FrameError(Exception):
     """What came is no AMQP 0-9-1, or not in its order: the connection can't go on."""
 
@@ -109,7 +113,7 @@ class Decoder:
             done = self._frames(data)
         except FrameError:
             raise
-        except (ValueError, LookupError, struct.error, PAMQPException, TypeError, OverflowError) as error:
+        except _DAMAGED as error:
             raise FrameError(f"a damaged frame: {error!r}") from error
         rest = data[done:]
         self._rest, self._have = ([rest] if rest else []), len(rest)

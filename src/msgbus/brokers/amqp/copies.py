@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pamqp.commands import Queue
 
-from msgbus import headers as h
-from msgbus.brokers.amqp.names import DUE, LONGEST, delay_of, rung
+from msgbus.brokers.amqp.names import DUE, LONGEST, USER, delay_of, rung
 from msgbus.brokers.amqp.queues import Arguments, delay_arguments
 from msgbus.brokers.amqp.topology import ask, is_missing
 from msgbus.brokers.amqp.wire import Arrived, Publication, Unrouted
 from msgbus.brokers.amqp.wires import Wires
 from msgbus.brokers.mq.errors import passing
-from msgbus.brokers.mq.rabbitmq import dead_of, queue_of, without_servers_own
+from msgbus.brokers.mq.rabbitmq import dead_of, expires_of, queue_of, without_servers_own
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Refused, Unavailable
-from msgbus.message import Act, Settlement, Source
-
-_YEAR_9999 = 253_370_764_800.0
+from msgbus.message import Act, CopyOf, Settlement, Source
 
 _Wanted = tuple[Arrived, Mapping[str, str], float | None]
 """What to copy, the headers that its copy has more, and the Unix time at which it is wanted back; None: it is dead."""
 
 
+class _NoDelayQueue(Refused):
+    """The server does not let us make a queue, for good; no word about the connection."""
+
+
 class Copies:
     """Sends what must wait, or is dead, to its queue. Delay queues are made when they are first needed."""
 
-    def __init__(self, wires: Wires, queue_type: str, clock: Clock) -> None:
+    def __init__(self, wires: Wires, queue_type: str, clock: Clock, user: str = "") -> None:
+        """`user`: as whom we are connected, where that is known."""
         self.time, self.sleep = clock.time, clock.sleep
         self.counts_deliveries = queue_type == "quorum"
         self._wires = wires
+        self._user = user
         self._queue_type = queue_type
         self._known: set[str] = set()  # delay queues that are there
 
@@ -57,11 +60,18 @@ class Copies:
 
     async def _send(self, queue: str, wanted: Sequence[_Wanted], now: float) -> list[BusError | None]:
         try:
-            copies = [await self._copy(queue, *each, now) for each in wanted]
-            outcomes = await self._wires.publish(copies)
+            copies = [await self._copy_or_refusal(queue, each, now) for each in wanted]
+            outcomes = iter(await self._wires.publish([copy for copy in copies if isinstance(copy, Publication)]))
         except BusError as error:
             return [passing(error)] * len(wanted)
-        return [self._result(*each) for each in zip(copies, outcomes, strict=True)]
+        return [copy if isinstance(copy, BusError) else self._result(copy, next(outcomes)) for copy in copies]
+
+    async def _copy_or_refusal(self, queue: str, wanted: _Wanted, now: float) -> Publication | _NoDelayQueue:
+        """What has no queue to wait in fails alone."""
+        try:
+            return await self._copy(queue, *wanted, now)
+        except _NoDelayQueue as refusal:
+            return refusal
 
     async def _copy(
         self, queue: str, arrived: Arrived, more: Mapping[str, str], due: float | None, now: float
@@ -73,7 +83,35 @@ class Copies:
             if milliseconds < round((due - now) * 1000):
                 headers[DUE] = f"{due:.3f} {due - now - milliseconds / 1000:.3f}"
             place = await self._delay_queue(queue, milliseconds) if milliseconds else queue
-        return _with_native(Publication("", place, headers, arrived.body, int(arrived.timestamp or now)), arrived, more)
+        copy = Publication("", place, headers, arrived.body, int(arrived.timestamp or now))
+        self._keep_native(copy, arrived, more)
+        return copy
+
+    def resend(self, copy: Publication, native: CopyOf) -> None:
+        """Make `copy`, which has its way, the message that came: body, headers with their types, properties."""
+        arrived: Arrived = native.delivery.token
+        came = without_servers_own(arrived.headers)
+        copy.headers = {**{name: came[name] for name in came if name not in native.dropped}, **native.added}
+        copy.body, copy.timestamp = arrived.body, int(arrived.timestamp or copy.timestamp)
+        self._keep_native(copy, arrived, (*native.dropped, *native.added))
+
+    def _keep_native(self, copy: Publication, arrived: Arrived, more: Collection[str]) -> None:
+        """What the original had beside headers and body. `more`: headers whose own type is not wanted.
+
+        The server lets nobody have the `user_id` of another: that one becomes a header.
+        """
+        extras, typed = arrived.extras or {}, arrived.typed or {}
+        copy.priority, copy.app_id = extras.get("priority"), extras.get("app_id", "")
+        if typed:
+            copy.typed = {name: value for name, value in typed.items() if name not in more}
+            copy.headers = {name: value for name, value in copy.headers.items() if name not in copy.typed}
+        if "expiration" in extras:
+            copy.headers = {**expires_of(extras["expiration"], copy.timestamp, self.time()), **copy.headers}
+        user = extras.get("user_id", "")
+        if user and user == self._user:
+            copy.user_id = user
+        elif user:
+            copy.headers = {USER: user, **copy.headers}
 
     async def _delay_queue(self, queue: str, milliseconds: int) -> str:
         name = delay_of(queue, milliseconds)
@@ -86,7 +124,11 @@ class Copies:
         """Look first: where it is there, no right to make it is needed."""
         wire = await self._wires.consuming()
         if await is_missing(wire, Queue.Declare(queue=name, passive=True)):
-            await ask(wire, Queue.Declare(queue=name, durable=True, arguments=arguments))
+            try:
+                await ask(wire, Queue.Declare(queue=name, durable=True, arguments=arguments))
+            except Refused as error:
+                said = f"the delay queue {name} can't be made (it takes the permission to configure it): {error}"
+                raise _NoDelayQueue(said) from error
 
     def _result(self, copy: Publication, outcome: BusError | None) -> BusError | None:
         if not isinstance(outcome, Unrouted):
@@ -94,20 +136,6 @@ class Copies:
         self._known.discard(copy.routing_key)
         missing = f"the queue {copy.routing_key} is missing"
         return Unavailable(missing) if ".retry." in copy.routing_key else Refused(missing)
-
-
-def _with_native(copy: Publication, arrived: Arrived, more: Mapping[str, str]) -> Publication:
-    """What the original had beside headers and body. The server itself checks `user_id`: a copy can't have it."""
-    extras = arrived.extras or {}
-    copy.priority, copy.app_id = extras.get("priority"), extras.get("app_id", "")
-    expiration, typed = extras.get("expiration", ""), arrived.typed or {}
-    if typed:
-        copy.typed = {name: value for name, value in typed.items() if name not in more}
-        copy.headers = {name: value for name, value in copy.headers.items() if name not in copy.typed}
-    if arrived.timestamp is not None and expiration.isdecimal() and len(expiration) < 16:
-        expires = h.rfc3339(min(arrived.timestamp + int(expiration) / 1000, _YEAR_9999))
-        copy.headers = {h.EXPIRES: expires, **copy.headers}
-    return copy
 
 
 def _left(arrived: Arrived, now: float) -> float:

@@ -10,6 +10,7 @@ from pamqp.commands import Exchange, Queue
 
 from msgbus.broker import Difference, Mode
 from msgbus.brokers.amqp.errors import ACCESS_REFUSED, PRECONDITION, has_code
+from msgbus.brokers.amqp.planning import exchange as exchange_of
 from msgbus.brokers.amqp.queues import Arguments
 from msgbus.brokers.amqp.topology import ask, is_missing
 from msgbus.brokers.amqp.wire import Wire
@@ -27,7 +28,7 @@ async def exchange(wire: Wire, name: str, mode: Mode) -> list[Difference]:
     part = f"topic {name}: exchange {name}"
 
     def declare(*, passive: bool = False) -> Frame:
-        return Exchange.Declare(exchange=name, exchange_type="topic", durable=True, passive=passive)
+        return Exchange.Declare(exchange=name, **exchange_of(name).properties, passive=passive)
 
     if await is_missing(wire, declare(passive=True)):
         if mode == "create":

@@ -10,6 +10,7 @@ from msgbus.errors import BusError, Disconnected, ReceiverClosed, Refused, Throt
 
 ACCESS_REFUSED, NOT_FOUND, PRECONDITION = 403, 404, 406
 NOT_ALLOWED = 530
+INTERNAL_ERROR = 541
 _PERMANENT = (501, 502, 503, 505, NOT_ALLOWED, 540)  # what was sent is no AMQP, or not allowed
 _OF_EXCHANGE = (ACCESS_REFUSED, NOT_FOUND)
 _TOO_LARGE = re.compile(r"message size \d+ is larger than configured max size (\d+)")
@@ -40,6 +41,8 @@ def receiver_end(code: int, text: str) -> BusError:
 def connection_end(code: int, text: str, *, opening: bool) -> BusError:
     """The error of a connection that the server closed, or refused while it was `opening`."""
     cause = told(code, text)
+    if code == INTERNAL_ERROR:  # mostly what was sent: a reply address that names a process which can't be
+        cause.permanent = not opening
     if not opening or code not in (ACCESS_REFUSED, NOT_ALLOWED, 402):
         return caused(Disconnected(f"the server closed the connection: {text}"), cause)
     if "limit" in text:

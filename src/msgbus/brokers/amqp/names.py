@@ -22,6 +22,9 @@ DUE = "msgbus-due"
 """Header of a retry whose wait goes on after the delay queue that it is in: until which Unix time, and how long from
 then; the shorter one counts, since clocks are set."""
 
+USER = "msgbus-user-id"
+"""Header of a copy: the user who published the original, where that is not us."""
+
 
 def rung(seconds: float) -> int:
     """The delay queue for a wait, in milliseconds; 0 for none at all.

@@ -2,7 +2,9 @@
 
 Property -> header: content_type `content-type`, content_encoding `content-encoding`, correlation_id
 `correlation_id`, reply_to `reply_to`, message_id `ce-id`, type `ce-type`. All other headers are long strings in the
-header table. A value that is too long for a property (255 bytes of UTF-8) goes into the table too.
+header table, and so are `ce-id` and `ce-type` once more: the binding of CloudEvents for AMQP 0-9-1 looks for every
+attribute there (https://github.com/knative-extensions/eventing-rabbitmq/blob/main/cloudevents-protocol-spec/spec.md).
+A value that is too long for a property (255 bytes of UTF-8) goes into the table alone.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ NATIVE = {  # header -> property, in the order of the wire
     h.TYPE: "message_type",  # pamqp's name of the property `type`
 }
 HEADER = {name: header for header, name in NATIVE.items()}
-TABLE_WINS = (h.ID, h.TYPE)  # a foreign producer that writes CloudEvents headers means those
+TABLE_WINS = h.EVENT  # a foreign producer that writes CloudEvents headers means those
 ROUTING = frozenset(("CC", "BCC"))
 """Headers that RabbitMQ obeys (https://www.rabbitmq.com/docs/sender-selected): they travel under another name."""
 
@@ -79,14 +81,14 @@ def read_properties(data: bytes, at: int, stop: int, arrived: Arrived) -> None:
     """
     arrived.headers, arrived.timestamp, arrived.extras = {}, None, None
     try:
-        if _read(data, at, arrived) > stop:
+        if _read(data, at, stop, arrived) > stop:
             raise ValueError("properties are longer than their frame")
     except (ValueError, IndexError, struct.error) as error:
         arrived.fault = DecodeError(f"properties that can't be read: {error}")
         arrived.fault.__cause__ = error
 
 
-def _read(data: bytes, at: int, arrived: Arrived) -> int:
+def _read(data: bytes, at: int, stop: int, arrived: Arrived) -> int:
     headers = arrived.headers
     flags = data[at] << 8 | data[at + 1]
     at += 2
@@ -97,7 +99,7 @@ def _read(data: bytes, at: int, arrived: Arrived) -> int:
                 headers[name] = data[at + 1 : end].decode("utf-8", "replace")
             at = end
         elif kind == _TABLE:
-            at = _read_table(data, at, arrived)
+            at = _read_table(data, at, stop, arrived)
         else:
             at = _read_other(data, at, kind, name, arrived)
     return at
@@ -117,9 +119,11 @@ def _read_other(data: bytes, at: int, kind: int, name: str, arrived: Arrived) ->
     return end
 
 
-def _read_table(data: bytes, at: int, arrived: Arrived) -> int:
+def _read_table(data: bytes, at: int, most: int, arrived: Arrived) -> int:
     headers, names = arrived.headers, _names
     end: int = at + 4 + _unpack_long(data, at)[0]
+    if end > most:  # before anything of it is read: behind its frame lie others, each of which may say the same
+        raise ValueError("a header table is longer than its frame")
     at += 4
     while at < end:
         stop = at + 1 + data[at]
@@ -127,6 +131,8 @@ def _read_table(data: bytes, at: int, arrived: Arrived) -> int:
         name = names.get(raw) or _name(raw)
         if data[stop] == _STRING:
             at = stop + 5 + _unpack_long(data, stop + 1)[0]
+            if at > end:
+                break
             try:
                 headers[name] = data[stop + 5 : at].decode()
             except UnicodeDecodeError:
@@ -148,7 +154,7 @@ def _name(raw: bytes) -> str:
 
 def own_name(name: str) -> str:
     """What a header is called here that has another name on the wire."""
-    return name.removeprefix(_ESCAPED) if name.removeprefix(_ESCAPED) in ROUTING else name
+    return name.removeprefix(_ESCAPED) if name.removeprefix(_ESCAPED) in ROUTING else h.event_name(name)
 
 
 def wire_name(name: str) -> str:
@@ -238,12 +244,13 @@ def write_properties(publication: Publication) -> bytes:
             short = (_shorts.get(value) or _repeated(value)) if name in _REPEATED else _short(value)
             if short is not None and value:
                 native[name] = short
-                continue
+                if name not in TABLE_WINS:
+                    continue
         raw = value.encode()
         table.append(_prefixes.get(name) or prefix(name))
         table.append(_pack_long(len(raw)))
         table.append(raw)
-    if publication.expiration is not None or publication.typed or publication.app_id:
+    if publication.expiration is not None or publication.typed or publication.app_id or publication.user_id:
         _add_rarer(publication, table, native)
     return _assemble(publication, b"".join(table), native)
 
@@ -251,8 +258,9 @@ def write_properties(publication: Publication) -> bytes:
 def _add_rarer(publication: Publication, table: list[bytes], native: dict[str, bytes]) -> None:
     if publication.expiration is not None:
         native[_EXPIRATION] = _short(str(publication.expiration)) or b""
-    if publication.app_id:
-        native[_APP] = _short(publication.app_id) or b""
+    for name, text in ((_USER, publication.user_id), (_APP, publication.app_id)):
+        if text:
+            native[name] = _short(text) or b""
     for name, value in (publication.typed or {}).items():
         table += (prefix(name)[:-1], value)
 
@@ -284,8 +292,8 @@ def _assemble(publication: Publication, table: bytes, native: dict[str, bytes]) 
     return b"".join(parts)
 
 
-_EXPIRATION, _APP = "expiration", "app_id"
-_AFTER_TIME = ((h.TYPE, _FLAGS["message_type"]), (_APP, _FLAGS[_APP]))
+_EXPIRATION, _APP, _USER = "expiration", "app_id", "user_id"
+_AFTER_TIME = ((h.TYPE, _FLAGS["message_type"]), (_USER, _FLAGS[_USER]), (_APP, _FLAGS[_APP]))
 _BEFORE_ID = tuple(
     (header, _FLAGS[name])
     for header, name in ((h.CORRELATION, "correlation_id"), (h.REPLY_TO, "reply_to"), (_EXPIRATION, "expiration"))

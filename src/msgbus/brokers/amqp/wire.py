@@ -25,7 +25,7 @@ class Publication:
 
     __slots__ = (
         *("app_id", "body", "exchange", "expiration", "headers", "mandatory", "priority", "routing_key", "timestamp"),
-        "typed",
+        *("typed", "user_id"),
     )
 
     def __init__(
@@ -47,7 +47,7 @@ class Publication:
         self.expiration: int | None = None
         self.priority: int | None = None
         self.typed: Mapping[str, Any] | None = None
-        self.app_id = ""
+        self.app_id = self.user_id = ""
 
 
 class Arrived(receiver.Arrived):

@@ -16,7 +16,7 @@ from msgbus.brokers.amqp.wire import Channel, Publication, Wire
 from msgbus.brokers.mq.connections import Failover, Reopened
 from msgbus.brokers.mq.trial import Trial
 from msgbus.clock import Clock
-from msgbus.errors import BusError, Disconnected, ReceiverClosed
+from msgbus.errors import BusError, Disconnected, ReceiverClosed, missing_extra
 
 
 class Wires:
@@ -86,7 +86,9 @@ class Wires:
 
     def _new(self, host: tuple[str, int]) -> Wire:
         if self._target.options.client == "aio-pika":
-            from msgbus.brokers.amqp.aio import AioWire  # noqa: PLC0415 - the lean wire needs no aio-pika
-
+            try:
+                from msgbus.brokers.amqp.aio import AioWire  # noqa: PLC0415 - the lean wire needs no aiormq
+            except ModuleNotFoundError as error:
+                raise missing_extra("client=aio-pika", error, "amqp") from error
             return AioWire(self._target, host, self._clock)
         return LeanWire(self._target, host, self._clock)

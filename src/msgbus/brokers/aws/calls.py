@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from botocore import xform_name  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
 from msgbus.brokers.aws.codes import MISSING
+from msgbus.brokers.aws.ending import Ending, bounded
 from msgbus.brokers.aws.errors import AwsError, error_of_client, native_code, resource_of, translate_any
-from msgbus.brokers.aws.failures import PoolClosedError
 from msgbus.brokers.aws.fast import FastPath
 from msgbus.brokers.aws.operations import HOT, seconds
 from msgbus.brokers.aws.session import AwsSession
@@ -36,7 +36,7 @@ class AwsClient:
         self._clock = clock or SystemClock()
         self._session = AwsSession(self.settings, self._clock)
         self._fast = FastPath(self._session, self.settings, self._clock)
-        self._closed = False
+        self._ending = Ending()
 
     async def __aenter__(self) -> AwsClient:
         return self
@@ -45,10 +45,13 @@ class AwsClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close every connection, for good; calls under way and later ones get Unavailable."""
-        self._closed = True
-        await self._fast.close()
-        await self._session.close()
+        """Close every connection, for good; calls under way, wherever they are, and later ones get Unavailable.
+
+        It takes some seconds at most, whoever does not answer.
+        """
+        await self._ending.close()
+        await bounded(self._fast.close(), "connections of the AWS client")
+        await bounded(self._session.close(), "clients of aiobotocore")
 
     async def open(self, service: str) -> bool:
         """Find credentials and endpoint of a service now rather than in its first call; whether it is fast.
@@ -56,18 +59,25 @@ class AwsClient:
         Raises Refused (no region, no credentials), Unavailable (their source doesn't answer).
         """
         try:
-            self._check_open()
-            await self._session.credentials()
-            return await self._fast.route(service) is not None
+            with self._ending.part():
+                await self._session.credentials()
+                return await self._fast.route(service) is not None
         except Exception as error:
             raise translate_any(error, service, "(open)", "its endpoint") from error
 
-    def client(self, service: str) -> AbstractAsyncContextManager[Any]:
+    @asynccontextmanager
+    async def client(self, service: str) -> AsyncIterator[Any]:
         """The aiobotocore client of a service, for cold operations; shared, open while inside the context.
 
         It raises botocore's exceptions: `errors.translate_any` turns them into errors of msgbus.
         """
-        return self._session.client(service)
+        cold = self._session.client(service)
+        with self._ending.part():
+            client = await cold.__aenter__()
+        try:
+            yield client
+        finally:
+            await cold.__aexit__(None, None, None)
 
     async def call(
         self, service: str, operation: str, params: Mapping[str, Any], what: str = "", *, timeout: float | None = None
@@ -81,13 +91,13 @@ class AwsClient:
         cancellation in mid-call the outcome is unknown.
         """
         try:
-            self._check_open()
-            hot = HOT.get((service, operation))
-            if hot is not None and hot.cold not in params:
-                route = self._fast.routes.get(service) or await self._fast.route(service)
-                if route is not None:
-                    return await self._fast.call(route, hot, params, timeout)
-            return await self._slow(service, operation, params, timeout)
+            with self._ending.part():
+                hot = HOT.get((service, operation))
+                if hot is not None and hot.cold not in params:
+                    route = self._fast.routes.get(service) or await self._fast.route(service)
+                    if route is not None:
+                        return await self._fast.call(route, hot, params, timeout)
+                return await self._slow(service, operation, params, timeout)
         except Exception as error:
             bus_error = translate_any(error, service, operation, what or resource_of(params))
             if bus_error is error:
@@ -112,10 +122,6 @@ class AwsClient:
         except Refused as error:
             if native_code(error) != "ResourceInUse":
                 raise
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise PoolClosedError("the client was closed")
 
     async def _slow(
         self, service: str, operation: str, params: Mapping[str, Any], timeout: float | None

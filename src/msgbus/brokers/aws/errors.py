@@ -25,9 +25,20 @@ from msgbus.brokers.aws.failures import (
 from msgbus.brokers.aws.response import Response
 from msgbus.errors import BusError, LeaseLost, Refused, Throttled, Unavailable
 
-_RESOURCES = ("QueueUrl", "TopicArn", "TargetArn", "StreamName", "StreamARN", "EventBusName", "TableName")
+_RESOURCES = (
+    "QueueUrl",
+    "TopicArn",
+    "TargetArn",
+    "StreamName",
+    "StreamARN",
+    "EventBusName",
+    "TableName",
+    "QueueName",
+    "Name",
+)
 
 
+_LONGEST_WAIT = 10  # digits of Retry-After; more are no time to wait
 _TRANSIENT = (
     native.ConnectionError,
     native.HTTPClientError,
@@ -87,14 +98,14 @@ def native_code(error: BaseException | None) -> str:
 
 
 def resource_of(params: Mapping[str, Any]) -> str:
-    """What a call is about, for messages."""
+    """What a call is about, for messages; "" where it is about nothing that has a name."""
     for name in _RESOURCES:
         if name in params:
             return str(params[name])
     entries = params.get("Entries")
     if entries and "EventBusName" in entries[0]:
         return str(entries[0]["EventBusName"])
-    return "(no resource)"
+    return ""
 
 
 def error_of_response(response: Response) -> AwsError:
@@ -133,7 +144,7 @@ def _error_body(response: Response) -> tuple[str, str]:
             return str(error.get("Code", "")), str(error.get("Message", ""))
         error = jsons.decode(response.body)
         return str(error.get("__type", "")), str(error.get("message") or error.get("Message") or "")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "", response.body[:200].decode("utf-8", "replace")
 
 
@@ -141,18 +152,18 @@ def http_time(text: str) -> float | None:
     """A Date header as Unix time."""
     try:
         return parsedate_to_datetime(text).timestamp() if text else None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
 def _number(text: str) -> float | None:
-    return float(text) if text.isdigit() else None
+    return float(text) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_WAIT else None
 
 
 def translate(error: AwsError, service: str, operation: str, resource: str) -> BusError:
     """The msgbus error for a refused call; raise it `from` the AwsError."""
     short = error.short
-    what = f"{service} {operation} on {resource}"
+    what = _call(service, operation, resource)
     detail = f"{error.message or 'no message'} ({error.code})"
     if short in codes.THROTTLED or error.status == 429:
         return Throttled(f"{what}: {detail}", error.retry_after)
@@ -164,23 +175,27 @@ def translate(error: AwsError, service: str, operation: str, resource: str) -> B
     return (Unavailable if short in codes.EXPIRED else Refused)(f"{what}: {detail}{advice}")
 
 
+def _call(service: str, operation: str, resource: str) -> str:
+    return f"{service} {operation} on {resource}" if resource else f"{service} {operation}"
+
+
 def _advice(error: AwsError, service: str, operation: str, resource: str) -> str:
     """What to look at, by the kind of refusal."""
     action = f"{service}:{operation.removesuffix('Batch')}"
     if error.short in codes.DENIED:
-        return f"; allow {action} on {resource} to the role or user of these credentials"
+        return f"; allow {action} on {resource or '*'} to the role or user of these credentials"
     if error.about_credentials:
         return f"; {action} needs valid credentials: check the access key, the session token and the region"
     if error.about_time:
         return "; check the clock of this machine"
     if error.short in codes.MISSING:
-        return f"; {resource} is not there: check its name, the account and the region"
+        return f"; {resource or 'it'} is not there: check its name, the account and the region"
     return ""
 
 
 def translate_any(error: Exception, service: str, operation: str, resource: str) -> BusError:
     """The msgbus error for whatever a call raised, on either path; raise it `from` that."""
-    what = f"{service} {operation} on {resource}"
+    what = _call(service, operation, resource)
     if isinstance(error, BusError):
         return error
     if isinstance(error, native.ClientError):  # met while credentials were fetched, from STS for example

@@ -107,5 +107,5 @@ def _encode(operation: Operation, params: Mapping[str, Any]) -> bytes:
 def _decode(operation: Operation, body: bytes) -> dict[str, Any]:
     try:
         return operation.decode(body)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadResponseError(f"an answer that is not one of {operation.name}: {error}") from error

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 from msgbus.brokers.hiding import parts_of, shown
+from msgbus.brokers.urls import query_of
 from msgbus.errors import ConfigError
 
 Parser = Callable[[str, str], Any]
@@ -23,7 +23,7 @@ def options_of(url: str) -> dict[str, str]:
             f"{shown(url)}: expected {parts.scheme}://[REGION][?option=value...]; keys come from the AWS chain"
         )
     region = {"region": parts.netloc} if parts.netloc else {}
-    return {**region, **dict(parse_qsl(parts.query, keep_blank_values=True))}
+    return {**region, **dict(query_of(url))}
 
 
 def take(given: dict[str, str], parsers: Mapping[str, Parser]) -> dict[str, Any]:

@@ -13,6 +13,10 @@ import httptools
 from msgbus.brokers.aws.failures import BadResponseError, HttpError, ResponseTooLargeError
 
 MAX_HEAD = 64 * 1024
+_AROUND = 8
+"""Bytes that come for one of a body, in the smallest chunks. What is more counts as headers: those that follow a body
+in chunks, and what may be written beside a chunk's size, have no end either.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +50,7 @@ class ResponseParser:
         self.keep_alive = False
         self._headers: dict[bytes, bytes] = {}
         self._head_done = False
-        self._head_bytes = 0
+        self._came = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._done = False
@@ -62,10 +66,9 @@ class ResponseParser:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._failure = self._failure or BadResponseError(f"not an HTTP answer: {error}")
-        if not self._head_done:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD:
-                self._failure = self._failure or BadResponseError(f"more than {MAX_HEAD} bytes of headers")
+        self._came += len(data)
+        if self._came - _AROUND * self._body_bytes > MAX_HEAD:
+            self._failure = self._failure or BadResponseError(f"more than {MAX_HEAD} bytes of headers")
         if self._failure is not None:
             raise self._failure
         return self._response() if self._done else None

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig  # type: ignore[import-untyped]
 from aiobotocore.session import AioSession  # type: ignore[import-untyped]
-from botocore.exceptions import NoCredentialsError  # type: ignore[import-untyped]
+from botocore.exceptions import NoCredentialsError, ProfileNotFound  # type: ignore[import-untyped]
 from botocore.httpsession import get_cert_path  # type: ignore[import-untyped]
 from botocore.loaders import create_loader  # type: ignore[import-untyped]
 from botocore.utils import get_environ_proxies  # type: ignore[import-untyped]
@@ -21,11 +21,20 @@ from botocore.utils import get_environ_proxies  # type: ignore[import-untyped]
 from msgbus.brokers.aws.settings import AwsSettings
 from msgbus.brokers.aws.signing import Credentials
 from msgbus.clock import Clock
+from msgbus.errors import ConfigError
 
 RELOAD_INTERVAL = 5.0
 """Seconds between two reloads of refused credentials: with a wrong key every call would ask for one."""
 
 _LONGEST_POLL = 20.0  # seconds, of SQS
+
+
+def configured_region(profile: str | None = None) -> str:
+    """The region that environment and configuration files give, "" for none. Raises ConfigError for no such profile."""
+    try:
+        return str(AioSession(profile=profile).get_config_variable("region") or "")
+    except ProfileNotFound as error:
+        raise ConfigError(f"profile={profile}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +86,13 @@ class AwsSession:
         self._reloaded_at = float("-inf")
 
     def _new_session(self) -> Any:
-        session = AioSession(profile=self._settings.profile)
-        session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+        profile = self._settings.profile
+        session = AioSession(profile=profile)
+        try:
+            session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+        except ProfileNotFound as error:
+            where = f"profile={profile}" if profile else "AWS_PROFILE"
+            raise ConfigError(f"{where}: {error}, neither in ~/.aws/config nor in ~/.aws/credentials") from error
         return session
 
     async def credentials(self) -> Credentials:

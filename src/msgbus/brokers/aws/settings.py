@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from msgbus.brokers.aws.options import FLAGS, Parser, flag, positive, take, text, whole
@@ -34,16 +34,17 @@ class AwsSettings:
     max_response: int = 32 * 1024 * 1024
 
     @classmethod
-    def from_options(cls, options: Mapping[str, str]) -> AwsSettings:
+    def from_options(cls, options: Mapping[str, str], also: Iterable[str] = ()) -> AwsSettings:
         """Settings from the options of a broker URL: text by the names above. Raises ConfigError.
 
+        `also`: the options that the broker itself takes and has taken, for the error to name.
         `verify` takes a flag or a path; flags are 1, true, on, 0, false, off. Proxies come from the
         environment.
         """
         left = dict(options)
         values = take(left, _PARSERS)
         if left:
-            raise ConfigError(f"unknown AWS option {next(iter(left))!r}: allowed are {', '.join(OPTIONS)}")
+            raise ConfigError(f"unknown option {next(iter(left))!r}: allowed are {', '.join((*also, *OPTIONS))}")
         return cls(**values)
 
 

@@ -7,14 +7,18 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from msgbus.broker import Capabilities, Receiver, Status
+from msgbus.broker import Capabilities, Mode, Receiver, Status
 from msgbus.brokers.aws import AwsClient, Lifetime
+from msgbus.brokers.aws.arns import Home
+from msgbus.brokers.aws.session import configured_region
+from msgbus.brokers.hiding import shown
 from msgbus.brokers.kinesis.admin import KinesisAdmin
 from msgbus.brokers.kinesis.batching import CALL_BYTES, RECORDS
 from msgbus.brokers.kinesis.failures import Failures, failures_of
 from msgbus.brokers.kinesis.fanout import Subscriber
 from msgbus.brokers.kinesis.group import Group
 from msgbus.brokers.kinesis.options import parse_url
+from msgbus.brokers.kinesis.planning import Planning, table_name
 from msgbus.brokers.kinesis.polling import Poller
 from msgbus.brokers.kinesis.receiver import KinesisReceiver
 from msgbus.brokers.kinesis.sending import KEY_ROOM, Sender
@@ -24,10 +28,10 @@ from msgbus.brokers.kinesis.stores.dynamodb import DynamoStore
 from msgbus.brokers.kinesis.stores.memory import MemoryStore
 from msgbus.brokers.kinesis.stream import Limits, list_shards, summary
 from msgbus.brokers.kinesis.topology import Topology
+from msgbus.brokers.plan import Plan, Use
 from msgbus.brokers.sqs.broker import SqsBroker
-from msgbus.brokers.sqs.names import queue_name
 from msgbus.clock import Clock
-from msgbus.errors import BusError, Refused
+from msgbus.errors import BusError, Refused, missing_extra
 from msgbus.message import Outgoing, Receipt, Source
 
 
@@ -87,13 +91,21 @@ class KinesisBroker:
             release_counts=False,
             fanout=True,
             replay=True,
+            backlog="all",
         )
+
+    def plan(self, uses: Sequence[Use], mode: Mode) -> Plan:
+        """What these uses need here: streams, tables, failure destinations and rights. Needs no connection."""
+        region = self._settings.region or (configured_region(self._settings.profile) if self._settings.profile else "")
+        return Planning(Home(region), self._options).plan(uses, mode)
 
     def status(self) -> Status:
         """Connected, as long as it is open; and how late each shard is that is read here."""
         if not self._lifetime.connected:
             return Status(False, reason="not connected")
-        return Status(True, lags=[lag for receiver in list(self._lifetime.receivers) for lag in receiver.lags()])
+        receivers = list(self._lifetime.receivers)
+        reason = next((trouble for receiver in receivers if (trouble := receiver.trouble())), "")
+        return Status(True, reason=reason, lags=[lag for receiver in receivers for lag in receiver.lags()])
 
     async def send(self, batch: Sequence[Outgoing]) -> Sequence[Receipt | BusError]:
         """By PutRecords."""
@@ -147,13 +159,16 @@ class KinesisBroker:
 
     def _store(self, source: Source) -> LeaseStore:
         client, leases = self._lifetime.client, self._options.leases
-        name = self._options.table_prefix + queue_name(source.address, ordered=False)
+        name = table_name(source, self._options)
         if leases == "dynamodb":
             return DynamoStore(client, name, self._clock)
         if leases == "memory":
             return MemoryStore(f"{self._settings.endpoint or ''}{self._settings.region or ''}", name)
-        from msgbus.brokers.kinesis.stores.sql import SqlStore, open_engine  # noqa: PLC0415 - optional
-
+        try:
+            from msgbus.brokers.databases import open_engine  # noqa: PLC0415 - optional
+            from msgbus.brokers.kinesis.stores.sql import SqlStore  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise missing_extra(f"leases={shown(leases)}", error, "sql") from error
         if self._engine is None:
             self._engine = open_engine(leases)
         return SqlStore(self._engine, name)

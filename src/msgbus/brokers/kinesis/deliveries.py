@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from msgbus import headers as h
-from msgbus.brokers.kinesis.records import Record
+from msgbus.brokers.kinesis.records import FAULT, Record
 from msgbus.brokers.kinesis.rows import Open
 from msgbus.message import Delivery, Source
 
@@ -26,7 +26,7 @@ def delivery_of(record: Record, source: Source, token: object, before: Open | No
         headers = _with_first_failed(before, headers, enveloped=enveloped)
     lane = record["PartitionKey"] if source.ordered else None
     sent_at = record.get("ApproximateArrivalTimestamp")
-    return Delivery(data, source, headers, token, attempt, deliveries, lane, sent_at, record)
+    return Delivery(data, source, headers, token, attempt, deliveries, lane, sent_at, record, record.get(FAULT))
 
 
 def open_of(delivery: Delivery | None, *, counted: bool) -> Open:

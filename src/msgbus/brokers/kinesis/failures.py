@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Mapping, Sequence
@@ -14,15 +15,18 @@ from msgbus.brokers.aws import AwsClient, translate_any
 from msgbus.brokers.kinesis.deliveries import envelope_headers
 from msgbus.brokers.kinesis.options import KinesisOptions
 from msgbus.brokers.sqs.names import dead_name, dead_source, queue_name, split_arn
-from msgbus.brokers.sqs.queues import KEEP_DEAD, create_queue
+from msgbus.brokers.sqs.plans import dead_queue
+from msgbus.brokers.sqs.queues import create_queue
 from msgbus.brokers.sqs.targets import QUEUE_BYTES, TOPIC_BYTES, Targets
-from msgbus.errors import BusError, Refused
+from msgbus.brokers.sqs.wire import EMPTY
+from msgbus.errors import BusError, Refused, shown
 from msgbus.message import Settlement, Source
 
 OMITTED = "kinesis-omitted"
 """The header of a dead letter whose body was too large for its destination: it is in the stream, at the position."""
 
 _SLACK = 200  # bytes of names and types
+_AT_ONCE = 16  # letters
 
 Result = BusError | None
 
@@ -50,6 +54,8 @@ class Letter:
             "kinesis-key": raw["PartitionKey"],
         }
         reason = {h.DEAD_REASON: settlement.reason}
+        if h.ID not in delivery.headers and not envelope_headers(delivery):
+            position[h.ID] = f"{raw['SequenceNumber']}-{sub}"  # of a record of others
         headers = {**delivery.headers, **envelope_headers(delivery), **position, **reason, **(settlement.headers or {})}
         return cls(headers, delivery.body, f"{shard}/{raw['SequenceNumber']}-{sub}")
 
@@ -57,18 +63,18 @@ class Letter:
         """Body and headers where a body must be text."""
         try:
             text = self.body.decode()
-            if text and text.isprintable():
+            if text.isprintable() and text != EMPTY:
                 return text, dict(self.headers)
         except UnicodeDecodeError:
             pass
-        return base64.b64encode(self.body).decode() or "-", {**self.headers, h.ENCODING: "base64"}
+        return base64.b64encode(self.body).decode(), {**self.headers, h.ENCODING: "base64"}
 
     def fitted(self, limit: int) -> tuple[str, str]:
         """Body and packed headers within `limit` bytes; a body that is too large is left out, and said to be."""
         text, headers = self.text()
         packed = json.dumps(headers, separators=(",", ":"))
         if len(text.encode()) + len(packed) + _SLACK <= limit:
-            return text, packed
+            return text or EMPTY, packed
         headers = {name: value[:1000] for name, value in self.headers.items()}
         return "-", json.dumps({**headers, OMITTED: f"{len(self.body)} bytes"}, separators=(",", ":"))
 
@@ -90,18 +96,26 @@ class Failures(Protocol):
 
 
 class _Each:
-    """Writes one after the other: they are rare, and one that is refused must not hold up others."""
+    """Writes each alone: one that is refused must not hold up others. Some at once: an aggregate may have thousands."""
 
     async def write(self, settlements: Sequence[Settlement]) -> Sequence[Result]:
         """One result each."""
         results: list[Result] = []
-        for settlement in settlements:
-            try:
-                await self.write_one(Letter.of(settlement))
-                results.append(None)
-            except BusError as error:
-                results.append(error)
+        for start in range(0, len(settlements), _AT_ONCE):
+            results += await asyncio.gather(*map(self._result, settlements[start : start + _AT_ONCE]))
         return results
+
+    async def _result(self, settlement: Settlement) -> Result:
+        try:
+            await self.write_one(Letter.of(settlement))
+        except BusError as error:
+            return error
+        except Exception as error:
+            source = settlement.delivery.source
+            refused = Refused(f"{source}: no dead letter can be made of this record: {shown(error)}")
+            refused.__cause__ = error
+            return refused
+        return None
 
     async def write_one(self, letter: Letter) -> None:
         """Write one."""
@@ -144,8 +158,7 @@ class QueueFailures(_Each):
         if await self._find():
             return []
         if mode == "create":
-            keep = {"MessageRetentionPeriod": str(KEEP_DEAD)}
-            self._url = await create_queue(self.client, self.name, keep, {"msgbus": "dead letters"})
+            self._url = await create_queue(self.client, dead_queue(self.name))
         return [Difference(f"SQS queue {self.name}", "there", "missing", made=mode == "create")]
 
     async def place(self) -> Source | None:

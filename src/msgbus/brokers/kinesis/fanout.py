@@ -76,6 +76,9 @@ class Subscriber:
                 await self._subscribe(holding, room, place)
             except (Throttled, Unavailable) as error:
                 log.info("%s: subscribing to %s: %s", self._stream, holding.row.shard, error)
+                if isinstance(error, Unavailable) and place.next is before:
+                    holding.trouble = error
+                    self._came()
             failures = 0 if place.next is not before else failures + 1
             if failures and not holding.ended:
                 await self._clock.sleep(backoff.delay(failures, _AGAIN, longest=_LONGEST, jitter=0.5))

@@ -32,7 +32,7 @@ ListShards = Callable[[], Coroutine[Any, Any, Sequence[Shard]]]
 
 
 class Group:
-    """Runs from `start` to `close`. `work`: the shards that are ours now, in no order."""
+    """Runs from `start` to `close`. `work`: the shards that are ours now, in no order. `trouble`: with the leases."""
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Group:
     ) -> None:
         self.me = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
         self.work: dict[str, ShardWork] = {}
+        self.trouble: BusError | None = None
         self._context = Context(source, store, reader, clock, options, hooks, hand, self._spawn)
         self._source = source
         self._store = store
@@ -133,14 +134,21 @@ class Group:
                 waiting = await self._round()
             except (Throttled, Unavailable) as error:
                 log.warning("%s: leases: %s", self._source, error)
+                self._troubled(None if isinstance(error, Throttled) else error)
             except BusError as error:
                 self._hooks.failed(error)
                 return
             else:
                 pause = self._options.lease / 10 if waiting else pause
+                self._troubled(None)
             if not self._kicked:
                 await self._wakeup.wait(pause * (0.8 + 0.4 * random.random()))
             self._kicked = False
+
+    def _troubled(self, error: BusError | None) -> None:
+        before, self.trouble = self.trouble, error
+        if before is not error:
+            self._hooks.came()
 
     async def _round(self) -> bool:
         """Look, take, ask, give. Whether something is promised to us."""

@@ -26,6 +26,15 @@ def hash_of(key: str) -> int:
     return int.from_bytes(hashlib.md5(key.encode(), usedforsecurity=False).digest(), "big")
 
 
+def hash_key_of(key: str, explicit: str) -> int | None:
+    """Where a record belongs; None where its explicit hash key is none: nobody looks at those inside an aggregate."""
+    if not explicit:
+        return hash_of(key)
+    if not (explicit.isascii() and explicit.isdecimal() and len(explicit) < len(str(HIGHEST)) + 1):
+        return None
+    return hash_key if (hash_key := int(explicit)) <= HIGHEST else None
+
+
 def partition_key(key: str) -> str:
     """The key itself where Kinesis takes it, else its hash."""
     if len(key) <= KEY_CHARACTERS and (key.isascii() or _is_utf8(key)):

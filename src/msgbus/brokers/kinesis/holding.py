@@ -9,9 +9,11 @@ from typing import Any
 
 from msgbus.brokers.kinesis.deliveries import delivery_of, open_of
 from msgbus.brokers.kinesis.keys import KeyShares
-from msgbus.brokers.kinesis.records import SKIP, Intake, Record, order_of, position_of
+from msgbus.brokers.kinesis.parts import Form
+from msgbus.brokers.kinesis.records import MOST, SKIP, Intake, Record, order_of, position_of
 from msgbus.brokers.kinesis.rows import SUSPECTS, Open, Progress, Row
 from msgbus.brokers.watermark import Watermark
+from msgbus.errors import BusError
 from msgbus.message import Delivery, Source
 
 _MANY = 50  # open records, above which a row carries them only when it must
@@ -41,17 +43,21 @@ class Token:
 
 
 class Holding:
-    """`row` is the lease as it was last written, `behind` how many seconds the last read was behind the newest.
+    """`row` is the lease as it was last written, `behind` how many seconds the last read was behind the newest,
+    `trouble` what the last one failed of, where that may pass.
 
     `tail`: how many records may be handed out beyond the checkpoint before nothing more is. `share`: how many of one
-    key may be in hand, so that a failing one does not fill the room of all. `ended`: the shard is closed and read to
-    its end; `children`: what came out of it. `lost`: nothing here is ours any more. `counts`: something in it may have
-    been delivered before.
+    key may be in hand, so that a failing one does not fill the room of all. `most`: records of an aggregate that is
+    taken apart. `ended`: the shard is closed and read to its end; `children`: what came out of it. `lost`: nothing
+    here is ours any more. `counts`: something in it may have been delivered before.
     """
 
-    def __init__(self, source: Source, row: Row, tail: int, share: int = 1 << 62) -> None:
+    def __init__(
+        self, source: Source, row: Row, tail: int, share: int = 1 << 62, most: int = MOST, parts: Form = "one"
+    ) -> None:
         self.row = row
         self.behind: float | None = None
+        self.trouble: BusError | None = None
         self.ended = False
         self.children: Sequence[Mapping[str, Any]] = ()
         self.lost = False
@@ -62,7 +68,7 @@ class Holding:
         self._tail = tail
         self._again: deque[Delivery] = deque()
         self._keys: KeyShares[Token] = KeyShares(share)
-        self._intake = Intake(row, source.group)
+        self._intake = Intake(row, source.group, most, parts)
         self._resumed = Progress.from_text(row.progress)
         self._told = row
         self._handed = 0  # since then, or before it and not settled
@@ -70,7 +76,8 @@ class Holding:
         self._skips = self._resumed.last is not None  # whether a record may be settled before it is handed out
 
     def load(self, records: Sequence[Record]) -> None:
-        """Records of the shard, in order; aggregates are taken apart."""
+        """Records of the shard, in order; aggregates are taken apart. A read that succeeds ends its trouble."""
+        self.trouble = None
         self.buffer.extend(self._intake.unpacked(records))
 
     # -- what is handed out

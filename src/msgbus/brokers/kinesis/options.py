@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
-from urllib.parse import urlencode
+from typing import Literal, cast, get_args
+from urllib.parse import quote, urlencode
 
 from msgbus.brokers.aws import AwsSettings
 from msgbus.brokers.aws.options import Parser, flag, number, options_of, take, text, whole
 from msgbus.brokers.kinesis.batching import MOST_RECORD_BYTES, RECORD_BYTES
+from msgbus.brokers.kinesis.parts import Form
 from msgbus.brokers.kinesis.rates import SHARD_RECORDS
+from msgbus.brokers.kinesis.records import MOST
 from msgbus.errors import ConfigError
 
 
@@ -26,8 +28,10 @@ class KinesisOptions:
 
     Reading. `poll`: pause after a read that brought nothing. `reads`: most reads a second of a shard by one consumer.
     `fanout`: enhanced fan-out instead of polling; each group is a registered consumer. `tail`: records of a shard
-    that may be handed out beyond its checkpoint, before it pauses. `start`: where a new group begins that says
-    nothing: latest or oldest.
+    that may be handed out beyond its checkpoint, before it pauses. `aggregate_records`: most user records of an
+    aggregate; one that has more goes to the failure destination as it is, or it would flood a shard. `parts`: what
+    a record of others holds: one payload, lines, or netstrings. `start`: where a new group begins that says nothing:
+    latest or oldest.
 
     Leases. `leases`: dynamodb, memory, or the SQLAlchemy URL of an asynchronous driver. `table_prefix`: of the
     DynamoDB tables. `lease`: how long a lease lives without being renewed. `checkpoint`: the shortest time between
@@ -47,6 +51,8 @@ class KinesisOptions:
     reads: float = 5.0
     fanout: bool = False
     tail: int = 10_000
+    aggregate_records: int = MOST
+    parts: Form = "one"
     start: Literal["latest", "oldest"] = "latest"
     leases: str = "dynamodb"
     table_prefix: str = ""
@@ -61,8 +67,9 @@ def parse_url(url: str) -> tuple[AwsSettings, KinesisOptions, str]:
     """Both kinds of options, and the URL of the SQS broker that reads the dead letters. Raises ConfigError."""
     given = options_of(url)
     options = KinesisOptions(**take(given, _PARSERS))
-    sqs = f"sqs://?{urlencode({'wait': '1', **given})}"
-    return AwsSettings.from_options(given), options, sqs
+    # Dead letters are records: an envelope of another service that one is in is its own.
+    sqs = f"sqs://?{urlencode({'wait': '1', 'unwrap': 'off', **given}, quote_via=quote)}"
+    return AwsSettings.from_options(given, _PARSERS), options, sqs
 
 
 def _start(name: str, value: str) -> str:
@@ -84,6 +91,12 @@ def _failure(name: str, value: str) -> str:
     return value
 
 
+def _parts(name: str, value: str) -> Form:
+    if value not in get_args(Form):
+        raise ConfigError(f"{name}={value!r}: one, lines or netstrings")
+    return cast(Form, value)
+
+
 def _record_bytes(name: str, value: str) -> int:
     limit: int = 0 if value == "0" else whole(RECORD_BYTES, MOST_RECORD_BYTES)(name, value)
     return limit
@@ -99,6 +112,8 @@ _PARSERS: Mapping[str, Parser] = {
     "reads": number(0.1),
     "fanout": flag,
     "tail": whole(1),
+    "aggregate_records": whole(1),
+    "parts": _parts,
     "start": _start,
     "leases": _leases,
     "table_prefix": text,

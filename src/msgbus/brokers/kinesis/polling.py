@@ -133,6 +133,9 @@ class Poller:
         """Whether another iterator helps. Raises what nothing helps against."""
         if isinstance(error, (Throttled, Unavailable)):
             log.info("%s: reading %s: %s", self._stream, holding.row.shard, error)
+            if isinstance(error, Unavailable):
+                holding.trouble = error
+                self._came()
             return False
         code = native_code(error)
         if code == "ExpiredIterator":

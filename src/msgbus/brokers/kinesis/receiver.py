@@ -46,6 +46,7 @@ class KinesisReceiver:
         self._in_hand = 0
         self._turn = 0
         self._failure: BusError | None = None
+        self._trouble: BusError | None = None  # as it was told last
         self._wakeup = Wakeup(clock)
         self._stopped = False
         self._closed = False
@@ -53,15 +54,36 @@ class KinesisReceiver:
     # -- receiving
 
     async def receive(self, limit: int, wait: float) -> Sequence[Delivery]:
-        """From all shards in turn. Raises ReceiverClosed where it is closed, or its stream or leases are gone."""
+        """From all shards in turn.
+
+        Raises ReceiverClosed where it is closed, or its stream or leases are gone, and why nothing can be read where
+        that fails of all its shards: each time anew, and the first answer after that says that it is over.
+        """
         batch = self._collect(limit)
         if batch or wait <= 0:
             return batch
         give_up = self._clock.now() + wait
         while not batch and not self._stopped and (left := give_up - self._clock.now()) > 0:
+            before, self._trouble = self._trouble, self._trouble_of_all()
+            if self._trouble is None and before is not None:
+                break
+            if self._trouble is not None and self._trouble is not before:
+                raise self._trouble
             await self._wakeup.wait(left)
             batch = self._collect(limit)
         return batch
+
+    def _trouble_of_all(self) -> BusError | None:
+        """Why nothing can be read; None where something can."""
+        troubles = [work.holding.trouble for work in self.group.work.values()] or [self.group.trouble]
+        return None if None in troubles else troubles[0]
+
+    def trouble(self) -> str:
+        """What can't be read, or why leases can't be had; "" where all is well."""
+        works = list(self.group.work.values())
+        said = [f"{work.holding.row.shard}: {work.holding.trouble}" for work in works if work.holding.trouble]
+        said += [f"leases: {self.group.trouble}"] if self.group.trouble else []
+        return f"{self._source}: {said[0]}" if said else ""
 
     def _collect(self, limit: int) -> list[Delivery]:
         if self._closed:

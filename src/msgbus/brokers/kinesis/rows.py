@@ -1,8 +1,8 @@
 """A lease: one shard of one group, as a row of the lease table. Data and its pure changes.
 
 Names and meaning follow the lease table of the Kinesis Client Library ("DynamoDB metadata tables" in the developer
-guide), so that operators recognise it: `leaseKey`, `leaseOwner`, `leaseCounter`, `checkpoint` and so on. Two
-attributes are ours, and harmless to others: those that begin with `msgbus`.
+guide), so that operators recognise it: `leaseKey`, `leaseOwner`, `leaseCounter`, `checkpoint` and so on. Those that
+begin with `msgbus` are ours, and harmless to others.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from msgbus.brokers.kinesis.hashing import HIGHEST, Shard
+from msgbus.errors import Refused, shown
 
 TRIM_HORIZON = "TRIM_HORIZON"
 AT_TIMESTAMP = "AT_TIMESTAMP"
@@ -23,6 +24,9 @@ CRASHES = 2
 
 SUSPECTS = 100
 """Records that may be handed out beyond a checkpoint at which a holder died: the one that did it is among them."""
+
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, StopIteration)
+"""What reading a lease may raise that somebody else has written into."""
 
 _SENTINELS = frozenset((TRIM_HORIZON, AT_TIMESTAMP, LATEST, SHARD_END))
 
@@ -68,11 +72,11 @@ class Progress:
             if not told:
                 return cls()
             opened = {
-                (str(s), int(sub)): Open(int(n), float(t), *map(int, counted))
+                _position(s, sub): Open(max(1, int(n)), float(t), *map(int, counted))
                 for s, sub, n, t, *counted in told["open"]
             }
-            return cls((str(told["last"][0]), int(told["last"][1])), opened)
-        except (ValueError, KeyError, TypeError, IndexError):
+            return cls(_position(told["last"][0], told["last"][1]), opened)
+        except DAMAGE:
             return cls()
 
 
@@ -154,6 +158,27 @@ class Row:
     def given(self) -> Row:
         """By its holder: to who asked for it, else to anybody."""
         return self.changed(giver="", owner=self.owner if self.giver else "")
+
+
+def _position(sequence: object, sub: object) -> tuple[str, int]:
+    """Raises ValueError where the sequence number is none: positions compare as numbers."""
+    int(str(sequence))
+    return str(sequence), int(str(sub))
+
+
+def checked(row: Row) -> Row:
+    """The lease as a store has it. Raises ValueError where its checkpoint is none."""
+    if row.position is not None:
+        _position(*row.position)
+    return row
+
+
+def damaged(where: str, shard: object, error: Exception) -> Refused:
+    """What to say of a lease that can't be read: it is passed over by nobody, for its shard would have two."""
+    return Refused(
+        f"{where}: the lease {shard!a:.100} is damaged ({shown(error)}); put it right, or delete it: its shard is then"
+        " read again from where the group began"
+    )
 
 
 def row_of(shard: Shard, checkpoint: str, at: float = 0.0) -> Row:

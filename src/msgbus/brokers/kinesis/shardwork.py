@@ -77,13 +77,15 @@ class ShardWork:
     """
 
     def __init__(self, context: Context, row: Row, began: float, over: Callable[[ShardWork, bool], None]) -> None:
-        self.holding = Holding(context.source, row, context.options.tail, max(1, context.hand.prefetch // _SHARE))
+        options, share = context.options, max(1, context.hand.prefetch // _SHARE)
+        most = options.aggregate_records
+        self.holding = Holding(context.source, row, options.tail, share, most, options.parts)
         self.keeper = Keeper(
             self.holding,
             context.store,
             context.clock,
-            lease=context.options.lease,
-            pause=context.options.checkpoint,
+            lease=options.lease,
+            pause=options.checkpoint,
             since=began,
             lost=self._lost,
             came=context.hooks.came,
@@ -93,7 +95,7 @@ class ShardWork:
         self._closing = False
         self._settled = asyncio.Event()
         self._room = Room(self.holding, 2 * context.hand.prefetch)
-        self._trials = Trials(self.holding, self.keeper, context.clock, context.options.lease, self._settled)
+        self._trials = Trials(self.holding, self.keeper, context.clock, options.lease, self._settled)
         self._trial: asyncio.Task[None] | None = None
         self._reading = context.spawn(self._read())
         self._keeping = context.spawn(self.keeper.run())

@@ -7,8 +7,8 @@ from typing import Any
 
 from msgbus.broker import Binding, Difference, Mode, Part, TopicSpec
 from msgbus.brokers.aws import AwsClient
+from msgbus.brokers.kinesis import planning
 from msgbus.brokers.kinesis.balance import first_rows
-from msgbus.brokers.kinesis.batching import RECORD_BYTES
 from msgbus.brokers.kinesis.failures import Failures
 from msgbus.brokers.kinesis.options import KinesisOptions
 from msgbus.brokers.kinesis.stores import LeaseStore
@@ -71,11 +71,7 @@ class Topology:
         return [Difference(f"largest record of Kinesis stream {name}", f"{wanted} bytes", f"{found} bytes")]
 
     async def _create(self, name: str) -> None:
-        params: dict[str, Any] = {"StreamName": name, "StreamModeDetails": {"StreamMode": "ON_DEMAND"}}
-        if self._options.shards:
-            params = {"StreamName": name, "ShardCount": self._options.shards}
-        if self._options.record_bytes > RECORD_BYTES:
-            params["MaxRecordSizeInKiB"] = self._options.record_bytes // 1024
+        params = {"StreamName": name, **planning.stream(name, self._options).properties}
         await self._client.make("kinesis", "CreateStream", params)
         for _ in range(_LOOKS):
             told = await summary(self._client, name)
@@ -86,16 +82,18 @@ class Topology:
         raise Unavailable(f"kinesis: stream {name} is still not active after {_LOOKS * _PAUSE:g} s")
 
     async def _group(self, source: Source, mode: Mode) -> Sequence[Difference]:
-        """The leases of a group say where it begins, so they are made when it subscribes, not when it first reads."""
+        """The leases of a group say where it begins, so they are made when it subscribes, not when it first reads.
+
+        They are the service's own rows, which who deploys its table can't write: without them it is as declared.
+        """
         what = f"leases of {source}"
         store = self._store_of(source)
         if not await store.is_there():
             return [Difference(what, "there", "missing")]
-        if await store.rows():
+        if mode != "create" or await store.rows():
             return []
-        if mode == "create":
-            await self.begin(source, store)
-        return [Difference(what, "there", "missing", made=mode == "create")]
+        await self.begin(source, store)
+        return [Difference(what, "there", "missing", made=True)]
 
     async def begin(self, source: Source, store: LeaseStore) -> None:
         """The first leases of a group. Two who do it at once make the same ones, or nearly: the first stays."""

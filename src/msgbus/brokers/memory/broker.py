@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from urllib.parse import parse_qsl
 
 from msgbus.broker import Capabilities, Status
 from msgbus.brokers.hiding import parts_of, shown
@@ -14,6 +13,7 @@ from msgbus.brokers.memory.admin import MemoryAdmin
 from msgbus.brokers.memory.hub import Hub, HubOptions
 from msgbus.brokers.memory.queue import MemoryQueue
 from msgbus.brokers.memory.stored import Stored
+from msgbus.brokers.urls import query_of
 from msgbus.clock import Clock
 from msgbus.errors import BusError, ConfigError, Disconnected, LeaseLost, ReceiverClosed, Refused
 from msgbus.message import Act, Address, Delivery, Outgoing, Receipt, Settlement, Source
@@ -30,7 +30,7 @@ class MemoryBroker:
         self._leases: dict[Address, float] = {}
         self.admin = MemoryAdmin(self.hub, self._leases)
         self._connected = False
-        self._receivers: set[MemoryReceiver] = set()
+        self._receivers: dict[MemoryReceiver, None] = {}  # in the order in which they were opened
         self._sent = 0
 
     async def connect(self) -> None:
@@ -73,6 +73,7 @@ class MemoryBroker:
             reply=True,
             inboxes=r"inbox-\d+",
             replay=bool(options.replay),
+            backlog="all",
             shared=False,
         )
 
@@ -111,11 +112,11 @@ class MemoryBroker:
         if source.kind != "reply" and source.address not in self.hub.queues:
             raise Refused(f"{source} is not there: with MSGBUS_PROVISION=create it is made at start")
         receiver = MemoryReceiver(self.hub.queue(own), self.hub, prefetch, self._lease(source))
-        self._receivers.add(receiver)
+        self._receivers[receiver] = None
         try:
             yield receiver
         finally:
-            self._receivers.discard(receiver)
+            del self._receivers[receiver]
             receiver.close(ReceiverClosed("closed"))
             if source.kind == "reply":
                 self.hub.drop(own)
@@ -210,7 +211,7 @@ class MemoryReceiver:
 
 def _options(url: str) -> HubOptions:
     defaults = asdict(HubOptions())
-    for name, text in parse_qsl(parts_of(url).query, keep_blank_values=True):
+    for name, text in query_of(url):
         if name not in defaults:
             raise ConfigError(f"{shown(url)}: no option {name!r}; there are {', '.join(defaults)}")
         kind = type(defaults[name])

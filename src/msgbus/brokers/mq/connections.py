@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
 from msgbus.broker import Status
+from msgbus.brokers.mq.errors import caused
 from msgbus.brokers.urls import Hosts
 from msgbus.errors import BusError, Disconnected, Refused
 
@@ -52,8 +53,8 @@ class Failover:
             connection = make(self._hosts[place])
             try:
                 await connection.open()
-            except Refused:
-                raise
+            except Refused as refused:
+                raise caused(Refused(f"{self._what}: {refused}"), refused.__cause__) from None
             except BusError as failed:
                 error = failed
             else:

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from msgbus.errors import BusError, Disconnected, Refused, Throttled, Unavailable
+from msgbus.errors import BusError, DecodeError, Disconnected, Refused, Throttled, Unavailable
 
 
 class ServerSaid(Exception):
@@ -21,6 +21,10 @@ class ServerSaid(Exception):
         self.text = text
         self.code = code
         self.permanent = permanent
+
+
+class Hidden(DecodeError):
+    """The server does not show us what is in a message: a copy would be empty, so it alone can set it aside."""
 
 
 def said(error: BaseException | None) -> ServerSaid | None:

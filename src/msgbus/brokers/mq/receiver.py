@@ -7,6 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 from msgbus import headers as h
 from msgbus.brokers.mailbox import Mailbox
+from msgbus.brokers.mq.errors import Hidden
 from msgbus.errors import BusError, DecodeError, LeaseLost, ReceiverClosed
 from msgbus.headers import attempt_of
 from msgbus.message import Act, Delivery, Settlement, Source
@@ -74,11 +75,16 @@ class Copies(Protocol):
         ...
 
 
+def key_of(arrived: Arrived) -> str | None:
+    """What messages of an ordered source are kept in order by."""
+    return arrived.headers.get(h.KEY)
+
+
 class PushReceiver(Generic[M, A]):
     """Hands out what is in the mailbox that `subscription` fills, as `read` opens it.
 
     `counts`: the server counts deliveries through crashes. `gives_back`: it takes back a single message; otherwise a
-    RELEASE is a copy.
+    RELEASE is a copy. `lane_of`: of an ordered source, what is handled one after the other.
     """
 
     address = ""
@@ -93,7 +99,9 @@ class PushReceiver(Generic[M, A]):
         *,
         counts: bool,
         gives_back: bool,
+        lane_of: Callable[[A], str | None] = key_of,
     ) -> None:
+        self._lane_of = lane_of
         self._source = source
         self._mailbox = mailbox
         self._subscription = subscription
@@ -121,7 +129,7 @@ class PushReceiver(Generic[M, A]):
         return self._deliveries(self._read(came)) if came else []
 
     def _deliveries(self, batch: Iterable[A]) -> list[Delivery]:
-        source, ordered, counts = self._source, self._source.ordered, self._counts
+        source, ordered, counts, lane_of = self._source, self._source.ordered, self._counts, self._lane_of
         deliveries: list[Delivery] = []
         for arrived in batch:
             headers = arrived.headers
@@ -134,7 +142,7 @@ class PushReceiver(Generic[M, A]):
                     arrived,
                     attempt_of(headers) if h.ATTEMPT in headers else 1,
                     arrived.deliveries if counts else 1,
-                    headers.get(h.KEY) if ordered else None,
+                    lane_of(arrived) if ordered else None,
                     arrived.timestamp,
                     arrived,
                     arrived.fault,
@@ -160,7 +168,7 @@ class PushReceiver(Generic[M, A]):
                 acknowledged.append(arrived)
             else:
                 others.append(place)
-        others = self._but_released(batch, others) if others else others
+        others = self._but_released(batch, self._but_hidden(batch, others)) if others else others
         if acknowledged:
             self._in_hand -= len(acknowledged)
             self._subscription.acknowledge(acknowledged)
@@ -169,6 +177,18 @@ class PushReceiver(Generic[M, A]):
         if self._ends_last and not self._in_hand:
             self._subscription.abandon()
         return results
+
+    def _but_hidden(self, batch: Sequence[Settlement], places: list[int]) -> list[int]:
+        """What can't be copied goes to the server's own dead letters, whole; the places of the others.
+
+        One that is released comes back when the subscription ends.
+        """
+        hidden = [place for place in places if isinstance(batch[place].delivery.token.fault, Hidden)]
+        if hidden:
+            self._in_hand -= len(hidden)
+            dead = [batch[place].delivery.token for place in hidden if batch[place].act is not _RELEASE]
+            self._subscription.give_back(dead)
+        return [place for place in places if place not in hidden] if hidden else places
 
     def _but_released(self, batch: Sequence[Settlement], places: list[int]) -> list[int]:
         """Give back what is released and needs no copy; the places of the others."""

@@ -6,12 +6,17 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from msgbus.broker import Capabilities, Status
+from msgbus.broker import Capabilities, Mode, Status
 from msgbus.brokers.aws import Lifetime
+from msgbus.brokers.aws.arns import Home
+from msgbus.brokers.aws.session import configured_region
+from msgbus.brokers.plan import Plan, Use
 from msgbus.brokers.sqs.admin import SqsAdmin
 from msgbus.brokers.sqs.attempts import Attempts
 from msgbus.brokers.sqs.inbox import open_inbox
+from msgbus.brokers.sqs.names import INBOXES
 from msgbus.brokers.sqs.options import parse_url
+from msgbus.brokers.sqs.planning import Planning
 from msgbus.brokers.sqs.polls import PollOptions
 from msgbus.brokers.sqs.queues import LEASE, Queues
 from msgbus.brokers.sqs.receiver import ReceiverOptions, SqsReceiver
@@ -31,9 +36,9 @@ class SqsBroker:
     """`sqs://[REGION][?option=value...]`; the options are those of `SqsOptions` and `AwsSettings`."""
 
     def __init__(self, url: str = "sqs://", *, clock: Clock) -> None:
-        settings, self._options = parse_url(url)
+        self._settings, self._options = parse_url(url)
         self._clock = clock
-        self._lifetime: Lifetime[SqsReceiver] = Lifetime("sqs", settings, clock)
+        self._lifetime: Lifetime[SqsReceiver] = Lifetime("sqs", self._settings, clock)
         self._targets: Targets
         self._queues: Queues
         self._sender: Sender
@@ -95,7 +100,14 @@ class SqsBroker:
             fanout=True,
             queues=True,
             reply=True,
+            inboxes=INBOXES,
+            backlog="all",
         )
+
+    def plan(self, uses: Sequence[Use], mode: Mode) -> Plan:
+        """What these uses need here: queues, topics, subscriptions and rights. Needs no connection."""
+        region = self._settings.region or (configured_region(self._settings.profile) if self._settings.profile else "")
+        return Planning(Home(region, self._options.account), self._options).plan(uses, mode)
 
     def _lease(self, source: Source) -> float:
         """Once said it stays, whatever others make of the queue meanwhile: every receive asks for it."""

@@ -11,7 +11,7 @@ from msgbus.brokers.sqs.names import sized_id
 from msgbus.brokers.sqs.targets import Target
 from msgbus.brokers.sqs.wire import ATTRIBUTES
 from msgbus.errors import Refused
-from msgbus.message import Settlement
+from msgbus.message import CopyOf, Settlement
 
 _SHORT = 80  # characters that are left of an error's text where there is no room
 _PARTS = ("DataType", "StringValue", "BinaryValue")
@@ -26,7 +26,12 @@ def dead_entry(settlement: Settlement, target: Target) -> dict[str, Any]:
     be read at once. Raises Refused where there is no room for why it is dead; once refused, it goes without.
     """
     message: Mapping[str, Any] = settlement.delivery.raw
-    headers = {h.DEAD_REASON: settlement.reason, **(settlement.headers or {})}
+    headers = {
+        h.DEAD_REASON: settlement.reason,
+        **(settlement.headers or {}),
+        **_first_failed(settlement),
+        **_natively_known(settlement),
+    }
     given = message.get("MessageAttributes") or {}
     for failure in (headers, _shortened(headers)):
         attributes = _with_failure(given, failure)
@@ -49,6 +54,45 @@ def dead_entry(settlement: Settlement, target: Target) -> dict[str, Any]:
     return entry
 
 
+def came_from_here(copy: CopyOf) -> bool:
+    """Whether its native message is one of SQS: the dead letters of another broker may be."""
+    return isinstance(copy.delivery.raw, Mapping) and copy.delivery.raw.keys() >= {"Body", "ReceiptHandle"}
+
+
+def resent(copy: CopyOf) -> tuple[str, dict[str, dict[str, Any]], int]:
+    """Body, attributes and their size of a message that is sent again: as it came, but for headers of ours.
+
+    Raises Refused where one attribute more, which says how often it was sent, is one too many.
+    """
+    message: Mapping[str, Any] = copy.delivery.raw
+    given = _sendable(message.get("MessageAttributes") or {})
+    attributes = {name: each for name, each in given.items() if name not in copy.dropped}
+    before = attributes.pop(h.PACKED, {}).get("StringValue", "{}")
+    packed = {name: value for name, value in json.loads(before).items() if name not in copy.dropped}
+    if len(attributes) >= ATTRIBUTES:
+        raise Refused(f"{copy.delivery.source}: {len(attributes)} attributes, and no room for one of ours")
+    text = json.dumps({**packed, **copy.added}, separators=(",", ":"))
+    attributes[h.PACKED] = {"DataType": "String", "StringValue": text}
+    body: str = message["Body"]
+    return body, attributes, _size(body, attributes)
+
+
+def _natively_known(settlement: Settlement) -> dict[str, str]:
+    """The id and the group of a foreign message, of which its dead letter has others."""
+    delivery = settlement.delivery
+    known = {h.ID: delivery.raw["MessageId"], h.KEY: (delivery.raw.get("Attributes") or {}).get("MessageGroupId")}
+    return {name: str(value) for name, value in known.items() if value is not None and name not in delivery.headers}
+
+
+def _first_failed(settlement: Settlement) -> dict[str, str]:
+    """A retry here leaves the message as it is, so that the core knows of the last failure alone: about its first."""
+    delivery = settlement.delivery
+    received = (delivery.raw.get("Attributes") or {}).get("ApproximateFirstReceiveTimestamp", "")
+    if delivery.attempt < 2 or h.FIRST_FAILED in delivery.headers or not received.isdecimal():
+        return {}
+    return {h.FIRST_FAILED: f"{int(received) / 1000:.3f}"}
+
+
 def _with_failure(given: Mapping[str, Any], failure: Mapping[str, str]) -> dict[str, Any] | None:
     """The attributes with the failure headers packed; None where ten are too few."""
     attributes = _sendable(given)
@@ -69,7 +113,8 @@ def _with_failure(given: Mapping[str, Any], failure: Mapping[str, str]) -> dict[
 def _merged(packed: str, failure: Mapping[str, str]) -> dict[str, str]:
     """A damaged packed header may be the very reason: it is kept as text beside the failure."""
     try:
-        return {**json.loads(packed), **failure}
+        opened = json.loads(packed)
+        return {**opened, **failure, **{name: opened[name] for name in (h.ID, h.KEY) if name in opened}}
     except (ValueError, TypeError, RecursionError):
         return {**failure, "msgbus-damaged": packed}
 

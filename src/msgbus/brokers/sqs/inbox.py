@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 from msgbus.brokers.aws import AwsClient
 from msgbus.brokers.sqs.names import REPLY_PREFIX
+from msgbus.brokers.sqs.plans import plain_queue
 from msgbus.brokers.sqs.queues import create_queue
 from msgbus.brokers.sqs.targets import Target, Targets, queue_target
 from msgbus.clock import Clock
@@ -50,7 +51,8 @@ async def open_inbox(client: AwsClient, targets: Targets, clock: Clock, given: s
 async def _create(client: AwsClient, clock: Clock) -> str:
     tags = {"msgbus": "reply inbox", ALIVE: f"{clock.time():.0f}"}
     try:
-        return await create_queue(client, REPLY_PREFIX + uuid.uuid4().hex, {"MessageRetentionPeriod": str(_KEEP)}, tags)
+        name = REPLY_PREFIX + uuid.uuid4().hex
+        return await create_queue(client, plain_queue(name, {"MessageRetentionPeriod": _KEEP}, tags))
     except Refused as error:
         raise Refused(f"{error}; or give one queue per process with ?reply_queue=NAME") from error.__cause__
 

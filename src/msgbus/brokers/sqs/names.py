@@ -11,6 +11,7 @@ import hashlib
 import re
 from typing import NamedTuple
 
+from msgbus.brokers.aws.arns import partition_of
 from msgbus.brokers.naming import joined
 from msgbus.errors import Refused
 from msgbus.message import Address, Source
@@ -18,6 +19,8 @@ from msgbus.message import Address, Source
 FIFO = ".fifo"
 DEAD = "-dead"
 REPLY_PREFIX = "msgbus-reply-"
+INBOXES = rf"https?://[^/?#]+/(?:[^/?#]+/)*{REPLY_PREFIX}[A-Za-z0-9_-]+"
+"""The URL of a queue that has the name of a reply inbox."""
 
 _QUEUE_LENGTH = 80
 _ID = re.compile(r"[!-~]{1,128}")
@@ -66,8 +69,7 @@ def dead_source(queue: str) -> Source:
 
 def arn(service: str, region: str, account: str, name: str) -> str:
     """The ARN of a queue or topic."""
-    partition = "aws-cn" if region.startswith("cn-") else "aws-us-gov" if region.startswith("us-gov-") else "aws"
-    return f"arn:{partition}:{service}:{region}:{account}:{name}"
+    return f"arn:{partition_of(region)}:{service}:{region}:{account}:{name}"
 
 
 class Place(NamedTuple):

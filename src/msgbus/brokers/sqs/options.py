@@ -25,6 +25,7 @@ class SqsOptions:
     per receiver under load, 1 to 64. `fair`: send a message's key as group id to standard queues and topics.
     `unwrap`: open the envelopes of SNS (subscriptions without raw delivery) and EventBridge.
     `reply_queue`: the name of a queue for replies, where CreateQueue is not allowed; one process alone may use it.
+        Responders answer there where it is called `msgbus-reply-*`, or where their MSGBUS_REPLIES allows it.
     `places`, written `at.NAME=ARN`: where a queue or a topic is that has another name or another owner;
     `at.TOPIC/GROUP=ARN` for the queue of a group. What is given so is never made or changed.
     """
@@ -43,7 +44,7 @@ def parse_url(url: str) -> tuple[AwsSettings, SqsOptions]:
     given = options_of(url)
     options = SqsOptions(**take(given, _PARSERS))
     places = dict(_place(name, given.pop(name)) for name in list(given) if name.startswith(_AT))
-    return AwsSettings.from_options(given), replace(options, places=places)
+    return AwsSettings.from_options(given, (*_PARSERS, "at.NAME")), replace(options, places=places)
 
 
 def _place(option: str, value: str) -> tuple[Address, Place]:

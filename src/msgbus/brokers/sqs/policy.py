@@ -15,26 +15,30 @@ _ACTION = "sqs:SendMessage"
 
 def allowed(policy: str, queue: str, topic: str) -> bool:
     """Whether the policy has our statement for that topic."""
-    return _statement(queue, topic) in _statements(policy)
+    return statement(queue, topic) in [_unnamed(each) for each in _statements(policy)]
 
 
 def with_permission(policy: str, queue: str, topic: str) -> str:
     """The policy with our statement for that topic; those of others stay."""
-    ours = _statement(queue, topic)
+    ours = {"Sid": "msgbus" + hashlib.sha256(topic.encode()).hexdigest()[:16], **statement(queue, topic)}
     others = [each for each in _statements(policy) if each.get("Sid") != ours["Sid"]]
     document = {**_document(policy), "Version": "2012-10-17", "Statement": [*others, ours]}
     return json.dumps(document, separators=(",", ":"))
 
 
-def _statement(queue: str, topic: str) -> dict[str, Any]:
+def statement(queue: object, topic: object) -> dict[str, Any]:
+    """The statement for a topic, by the ARNs of both; whoever wrote it gave it a name of theirs, or none."""
     return {
-        "Sid": "msgbus" + hashlib.sha256(topic.encode()).hexdigest()[:16],
         "Effect": "Allow",
         "Principal": {"Service": _SERVICE},
         "Action": _ACTION,
         "Resource": queue,
         "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
     }
+
+
+def _unnamed(each: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in each.items() if name != "Sid"}
 
 
 def _document(policy: str) -> dict[str, Any]:

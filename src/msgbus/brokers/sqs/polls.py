@@ -22,7 +22,7 @@ log = logging.getLogger("msgbus.sqs")
 MESSAGES = 10
 """Most messages of one poll."""
 
-_ASKED = ("ApproximateReceiveCount", "SentTimestamp", "MessageGroupId")
+_ASKED = ("ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp", "SentTimestamp", "MessageGroupId")
 
 Accept = Callable[[Sequence[Mapping[str, Any]]], Sequence[Delivery]]
 

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from msgbus.broker import Difference, QueueSpec
 from msgbus.brokers.aws import AwsClient, native_code
 from msgbus.brokers.aws.codes import DENIED
-from msgbus.brokers.sqs.names import dead_name, is_fifo, split_arn
+from msgbus.brokers.plan import Resource
+from msgbus.brokers.sqs import plans
+from msgbus.brokers.sqs.names import dead_name, split_arn
 from msgbus.brokers.sqs.policy import allowed, with_permission
 from msgbus.brokers.sqs.targets import Target, Targets, queue_target
 from msgbus.errors import Refused
 from msgbus.message import Address, Source
 
-RECEIVES = 100
-"""maxReceiveCount where a QueueSpec says nothing: the native safety net, far above any number of attempts."""
-
 LEASE = 30.0
 """Seconds of visibility that SQS gives to a queue by itself."""
-
-KEEP_DEAD = 14 * 86_400
-"""Seconds that dead letters are kept: the longest that SQS keeps anything."""
-
-_MOST_RECEIVES = 1000  # a quota of SQS
-_TAG = "msgbus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,25 +106,20 @@ class Queues:
             self.leases[source.address] = settings.lease or LEASE
         wanted, differences = _compare(part, name, settings)
         if create and wanted:
-            if "RedrivePolicy" in wanted and settings.dead is None:
-                wanted["RedrivePolicy"] = _redrive(await self._dead_arn(name), part)
-            await self._set(url, wanted)
+            if "RedrivePolicy" in wanted:
+                dead = settings.dead or await self._dead_arn(name)
+                wanted["RedrivePolicy"] = plans.redrive(dead, wanted["RedrivePolicy"])
+            await self._set(url, plans.encoded(wanted))
             return [Difference(each.part, each.wanted, each.found, made=True) for each in differences]
         return differences
 
     async def _create(self, part: QueueSpec, name: str) -> str:
-        attributes = {"RedrivePolicy": _redrive(await self._dead_arn(name), part)}
-        if part.lease is not None:
-            attributes["VisibilityTimeout"] = str(math.ceil(part.lease))
-        return await create_queue(self._client, name, attributes, {_TAG: str(part.source)})
+        return await create_queue(self._client, plans.queue(part, name, await self._dead_arn(name)))
 
     async def _dead_arn(self, name: str) -> str:
         """The ARN of a queue's dead-letter queue, made where it is missing."""
-        dead = dead_name(name)
-        url = await self._targets.queue_url(dead)
-        if url is None:
-            keep = {"MessageRetentionPeriod": str(KEEP_DEAD)}
-            url = await create_queue(self._client, dead, keep, {_TAG: f"dead letters of {name}"})
+        dead = plans.dead_queue("", name)
+        url = await self._targets.queue_url(dead.name) or await create_queue(self._client, dead)
         params = {"QueueUrl": url, "AttributeNames": ("QueueArn",)}
         return str((await self._client.call("sqs", "GetQueueAttributes", params))["Attributes"]["QueueArn"])
 
@@ -159,33 +147,29 @@ class Queues:
         await self._client.call("sqs", "SetQueueAttributes", {"QueueUrl": url, "Attributes": attributes})
 
 
-async def create_queue(client: AwsClient, name: str, attributes: Mapping[str, str], tags: Mapping[str, str]) -> str:
-    """Make a queue; its URL. A FIFO queue gets high throughput: ids are compared per group."""
-    more = {"FifoQueue": "true", "DeduplicationScope": "messageGroup", "FifoThroughputLimit": "perMessageGroupId"}
-    params = {"QueueName": name, "Attributes": {**attributes, **(more if is_fifo(name) else {})}, "tags": tags}
-    return str((await client.call("sqs", "CreateQueue", params, f"queue {name}"))["QueueUrl"])
+async def create_queue(client: AwsClient, queue: Resource) -> str:
+    """Make a queue; its URL."""
+    params = {"QueueName": queue.name, "Attributes": plans.encoded(queue.properties), "tags": queue.tags}
+    return str((await client.call("sqs", "CreateQueue", params, f"queue {queue.name}"))["QueueUrl"])
 
 
-def _redrive(dead: str, part: QueueSpec) -> str:
-    return json.dumps({"deadLetterTargetArn": dead, "maxReceiveCount": str(_receives(part))})
+def _compare(part: QueueSpec, name: str, settings: QueueSettings) -> tuple[dict[str, Any], list[Difference]]:
+    """The attributes to set, and how the queue differs. A dead-letter queue of another name is the owner's choice.
 
-
-def _receives(part: QueueSpec) -> int:
-    return min(part.max_deliveries or RECEIVES, _MOST_RECEIVES)
-
-
-def _compare(part: QueueSpec, name: str, settings: QueueSettings) -> tuple[dict[str, str], list[Difference]]:
-    """The attributes to set, and how the queue differs. A dead-letter queue of another name is the owner's choice."""
-    wanted: dict[str, str] = {}
+    Of a RedrivePolicy it is the count alone.
+    """
+    asked = plans.queue(part, name, settings.dead).properties
+    wanted: dict[str, Any] = {}
     differences: list[Difference] = []
     what = f"SQS queue {name}"
-    lease = None if part.lease is None else math.ceil(part.lease)
+    lease = asked.get("VisibilityTimeout")
     if settings.arn is not None and lease is not None and settings.lease != lease:
-        wanted["VisibilityTimeout"] = str(lease)
+        wanted["VisibilityTimeout"] = lease
         differences.append(Difference(f"visibility timeout of {what}", f"{lease} s", f"{settings.lease:g} s"))
-    receives = _receives(part) if part.max_deliveries or settings.dead is None else settings.receives
+    count = asked["RedrivePolicy"]["maxReceiveCount"]
+    receives = count if part.max_deliveries or settings.dead is None else settings.receives
     if settings.arn is not None and settings.receives != receives:
-        wanted["RedrivePolicy"] = _redrive(settings.dead or "", part)
+        wanted["RedrivePolicy"] = receives
         found = "no redrive policy" if settings.receives is None else str(settings.receives)
         differences.append(Difference(f"maxReceiveCount of {what}", str(receives), found))
     return wanted, differences

@@ -12,9 +12,11 @@ from msgbus.brokers.aws import AwsClient, entry_error, native_code
 from msgbus.brokers.aws.codes import DENIED, MISSING
 from msgbus.brokers.splitting import split
 from msgbus.brokers.sqs import wire
+from msgbus.brokers.sqs.dead import came_from_here, resent
+from msgbus.brokers.sqs.foreign import as_jms
 from msgbus.brokers.sqs.targets import Target, Targets
 from msgbus.errors import BusError, Refused, Unavailable, shown
-from msgbus.message import Address, Outgoing, Receipt
+from msgbus.message import Address, CopyOf, Outgoing, Receipt
 
 log = logging.getLogger("msgbus.sqs")
 
@@ -146,15 +148,22 @@ def topic_entry(place: int, out: Outgoing, target: Target, *, fair: bool) -> Ent
 
 
 def _entry(body: str, out: Outgoing, target: Target, *, fair: bool) -> tuple[dict[str, Any], int]:
-    attributes, size = wire.attributes_of(out)
-    size += len(out.body)
-    if size > target.message_bytes:
+    text, most = "", target.message_bytes
+    if isinstance(out.native, CopyOf) and came_from_here(out.native):
+        text, attributes, size = resent(out.native)
+        most = target.limit  # what came may be as large as any
+    else:
+        attributes, size = wire.attributes_of(out)
+        size += len(out.body)
+        if out.native is not None:
+            attributes |= as_jms(out.native, out.headers)
+    if size > most:
         raise Refused(
             f"{out.address}: the message has {size:,} bytes with its attributes, {target.where} takes"
-            f" {target.message_bytes:,}: give the Bus a store for large bodies, msgbus.brokers.sqs.S3Store"
+            f" {most:,}: give the Bus a store for large bodies, msgbus.brokers.sqs.S3Store"
             + ("" if target.service == "sqs" else ", or raise the topic's MaximumMessageSize")
         )
-    params: dict[str, Any] = {body: wire.text_of(out)}
+    params: dict[str, Any] = {body: text or wire.text_of(out)}
     if target.fifo or out.key:
         params.update(wire.ordering(out, fifo=target.fifo, fair=fair))
     if attributes:

@@ -8,29 +8,36 @@ Source: amazon-sqs-java-extended-client-lib and amazon-sns-java-extended-client-
 from __future__ import annotations
 
 import json
+import re
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 
 from msgbus import headers as h
-from msgbus.brokers.aws import AwsClient, AwsSettings, native_code, translate_any
+from msgbus.broker import Mode
+from msgbus.brokers.aws import Arn, AwsClient, AwsSettings, native_code, translate_any
+from msgbus.brokers.aws.templates import FORMATS
+from msgbus.brokers.plan import Plan, Resource, Right, Use
 from msgbus.brokers.sqs.wire import OLD_POINTER, POINTER, SIZE_ATTRIBUTE
-from msgbus.errors import DecodeError, Refused, Unavailable
+from msgbus.errors import DecodeError, Refused, Unavailable, said
 from msgbus.message import Delivery, Outgoing
 
 CLAIM_TYPE = "msgbus-claim-type"
 """The header with the body's own content type, while the message's body is a pointer."""
 
+_UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"  # what Amazon's clients write too
+_KEY_BYTES = 1024
 _POINTER_TYPE = "application/json"
 _GONE = frozenset(("NoSuchKey", "404", "NotFound"))
 
 
 class S3Store:
-    """A `BodyStore` in one bucket: `Bus(store=S3Store("my-bucket"))`. Close it, or use it as `async with`.
+    """A `BodyStore` in one bucket: `Bus(store=S3Store("my-bucket"))`. Alone, use it as `async with`.
 
-    `prefix`: of the keys it writes. `trusted`: other buckets whose objects may be fetched; a pointer to any other
-    is refused, since whoever can send could have us read what only we may. `put_options`: passed to PutObject, for
-    encryption for example: `{"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": ...}`.
+    `prefix`: of the keys it writes; a UUID follows. A pointer to any other object is refused, since whoever can send
+    could have us read and delete what only we may. `trusted`: what else may be fetched, and is deleted when its message
+    is done: a bucket, or a bucket and how its keys begin, as "their-bucket/bodies/". `put_options`: passed to
+    PutObject, for encryption for example: `{"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": ...}`.
     """
 
     def __init__(
@@ -44,7 +51,8 @@ class S3Store:
     ) -> None:
         self.bucket = bucket
         self._prefix = prefix
-        self._allowed = {bucket, *trusted}
+        self._trusted = tuple(each if "/" in each else f"{each}/" for each in trusted)
+        self._own = re.compile(re.escape(prefix) + _UUID)
         self._put_options = dict(put_options or {})
         self._settings = settings
         self._client: AwsClient | None = None
@@ -55,8 +63,13 @@ class S3Store:
     async def __aexit__(self, *_exc: object) -> None:
         await self.close()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has connections to close."""
+        return self._client is not None
+
     async def close(self) -> None:
-        """Close the connections to S3; it can be used again."""
+        """Close the connections to S3; it can be used again. A bus closes its store when it is closed."""
         client, self._client = self._client, None
         if client is not None:
             await client.close()
@@ -93,19 +106,52 @@ class S3Store:
         delivery.body, delivery.headers = answer["Body"], headers
 
     async def forget(self, delivery: Delivery) -> None:
-        """Delete the object; harmless where it is gone already."""
-        bucket, key = json.loads(delivery.headers[h.CLAIM])
+        """Delete the object; harmless where it is gone already. Raises DecodeError where it is not this store's."""
+        bucket, key = self._checked(delivery, json.loads(delivery.headers[h.CLAIM]))
         await self._call("DeleteObject", {"Bucket": bucket, "Key": key})
+
+    def plan(self, uses: Sequence[Use], mode: Mode) -> Plan:
+        """The bucket, which is given, and the rights on its objects for what these uses send and receive.
+
+        Without s3:ListBucket S3 says of an object that is gone that it is forbidden, and the message would be tried
+        again for ever. A key of KMS that is not named by its ARN is not known here.
+        """
+        roles = {use.role for use in uses}
+        allowed: list[Right] = []
+        if roles - {"consume"}:
+            allowed.append(Right("StoreBodies", ("s3:PutObject",), (_s3(f"{self.bucket}/{self._prefix}*"),)))
+        if roles & {"consume", "answer", "request"}:
+            begins = sorted({f"{self.bucket}/{self._prefix}", *self._trusted})
+            buckets = sorted({each.partition("/")[0] for each in begins})
+            read = ("s3:GetObject", "s3:DeleteObject")
+            allowed.append(Right("FetchBodies", read, tuple(_s3(f"{each}*") for each in begins)))
+            allowed.append(Right("MissBodies", ("s3:ListBucket",), tuple(map(_s3, buckets))))
+        key = self._put_options.get("SSEKMSKeyId")
+        if isinstance(key, str) and key.startswith("arn:"):
+            allowed.append(Right("Encrypt", ("kms:GenerateDataKey", "kms:Decrypt"), (key,)))
+        bucket = Resource(kind="S3 bucket", name=self.bucket, given=True)
+        return Plan(resources=[bucket], rights=allowed, formats=FORMATS)
 
     def _pointer(self, delivery: Delivery) -> tuple[str, str]:
         try:
             pointer = json.loads(delivery.body)[1]
-            bucket, key = str(pointer["s3BucketName"]), str(pointer["s3Key"])
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise DecodeError(f"{delivery.source}: the pointer to a body in S3 is damaged: {error}") from error
-        if bucket not in self._allowed:
+            place = pointer["s3BucketName"], pointer["s3Key"]
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+            raise DecodeError(f"{delivery.source}: the pointer to a body in S3 is damaged: {said(error)}") from error
+        return self._checked(delivery, place)
+
+    def _checked(self, delivery: Delivery, place: object) -> tuple[str, str]:
+        """A bucket and a key that are this store's business. Raises DecodeError."""
+        match place:
+            case (str(bucket), str(key)):
+                where = f"{bucket}/{key}"
+            case _:
+                raise DecodeError(f"{delivery.source}: the pointer to a body in S3 is damaged: it is no bucket and key")
+        is_own = bucket == self.bucket and self._own.fullmatch(key) is not None
+        if not is_own and not (where.startswith(self._trusted) and _is_key(key)):
             raise DecodeError(
-                f"{delivery.source}: the pointer leads to the bucket {bucket!r}; name it in S3Store(trusted=...)"
+                f"{delivery.source}: the pointer leads to s3://{where!a:.200}, which this store does not write;"
+                " S3Store(trusted=...) can allow it"
             )
         return bucket, key
 
@@ -122,3 +168,13 @@ class S3Store:
                     return {"Body": await stream.read()}
         except Exception as error:
             raise translate_any(error, "s3", operation, what) from error
+
+
+def _is_key(key: str) -> bool:
+    """Whether S3 can have an object of that name: 1 to 1,024 bytes, and no path that leads elsewhere."""
+    size = len(key.encode(errors="replace"))
+    return 0 < size <= _KEY_BYTES and key.isprintable() and ".." not in key.split("/")
+
+
+def _s3(resource: str) -> Arn:
+    return Arn("s3", resource, None, None)

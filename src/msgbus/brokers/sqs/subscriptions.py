@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from msgbus.broker import Binding, Difference, TopicSpec
 from msgbus.brokers.aws import AwsClient
-from msgbus.brokers.sqs.names import arn, is_fifo
-from msgbus.brokers.sqs.queues import Queues, QueueSettings
+from msgbus.brokers.plan import Resource
+from msgbus.brokers.sqs import plans
+from msgbus.brokers.sqs.names import arn
+from msgbus.brokers.sqs.plans import SCOPE
+from msgbus.brokers.sqs.queues import Queues
 from msgbus.brokers.sqs.targets import TOPIC_BYTES, Targets, topic_target
-from msgbus.message import Address, Source
+from msgbus.message import Address
 
 _PENDING = "PendingConfirmation"  # in place of a subscription's ARN
-_SCOPE = "FilterPolicyScope"
 _OF_ATTRIBUTES = "MessageAttributes"
-_OF_BODY = "MessageBody"
 
 
 class Subscriptions:
@@ -36,13 +36,15 @@ class Subscriptions:
         if found is None and (not create or self._targets.is_given(address)):
             return [Difference(f"SNS topic {name}", "there", "missing")]
         if found is None:
-            params: dict[str, Any] = {"Name": name, "Tags": [{"Key": "msgbus", "Value": "topic"}]}
-            if is_fifo(name):
-                params["Attributes"] = {"FifoTopic": "true", "ContentBasedDeduplication": "false"}
-            topic = (await self._client.call("sns", "CreateTopic", params, f"topic {name}"))["TopicArn"]
+            topic = await self._create(plans.topic(name))
         limit = int((found or {}).get("MaximumMessageSize", TOPIC_BYTES))
         self._targets.known[address] = topic_target(topic, limit)
         return [Difference(f"SNS topic {name}", "there", "missing", made=True)] if found is None else []
+
+    async def _create(self, topic: Resource) -> str:
+        tags = [{"Key": name, "Value": value} for name, value in topic.tags.items()]
+        params = {"Name": topic.name, "Tags": tags, "Attributes": plans.encoded(topic.properties)}
+        return str((await self._client.call("sns", "CreateTopic", params, f"topic {topic.name}"))["TopicArn"])
 
     async def _topic_attributes(self, topic: str) -> Mapping[str, str] | None:
         answer = await self._client.find("sns", "GetTopicAttributes", {"TopicArn": topic})
@@ -62,7 +64,7 @@ class Subscriptions:
             settings = replace(settings, arn=arn("sqs", await self._targets.region(), account, name))
         given = self._targets.is_given(source.address)
         differences = [] if given else await self._queues.permit(url, settings, topic, create=create)
-        wanted = _subscription_attributes(source, settings)
+        wanted = plans.encoded(plans.subscribed(source, settings.dead))
         subscription = await self._find_subscription(topic, str(settings.arn))
         if subscription == _PENDING:
             return [*differences, Difference(what, "confirmed by the queue's owner", "pending confirmation")]
@@ -98,11 +100,15 @@ class Subscriptions:
     ) -> list[Difference]:
         params = {"SubscriptionArn": subscription}
         found = (await self._client.call("sns", "GetSubscriptionAttributes", params, subscription))["Attributes"]
-        wanted = {_SCOPE: _OF_ATTRIBUTES, "FilterPolicy": "{}", **wanted}
-        found = {_SCOPE: _OF_ATTRIBUTES, **found}
+        wanted = {SCOPE: _OF_ATTRIBUTES, "FilterPolicy": "{}", **wanted}
+        found = {SCOPE: _OF_ATTRIBUTES, **found}
         different = [name for name, value in wanted.items() if not _same(value, found.get(name, ""))]
-        if create and _SCOPE in different:  # a policy must not meet what it was not made for: none, until the new one
-            different = [_SCOPE, *(name for name in different if name not in (_SCOPE, "FilterPolicy")), "FilterPolicy"]
+        if create and SCOPE in different:  # a policy must not meet what it was not made for: none, until the new one
+            different = [
+                SCOPE,
+                *(name for name in different if name not in (SCOPE, "FilterPolicy")),
+                "FilterPolicy",
+            ]
             await self._set(subscription, "FilterPolicy", "{}")
         for name in different if create else ():
             await self._set(subscription, name, wanted[name])
@@ -111,30 +117,6 @@ class Subscriptions:
     async def _set(self, subscription: str, name: str, value: str) -> None:
         params = {"SubscriptionArn": subscription, "AttributeName": name, "AttributeValue": value}
         await self._client.call("sns", "SetSubscriptionAttributes", params, subscription)
-
-
-def _subscription_attributes(source: Source, settings: QueueSettings) -> dict[str, str]:
-    """Raw, filtered, and with a dead-letter queue: what a subscription can't deliver would vanish.
-
-    A header that the publisher did not keep native (`Topic(filter_on=...)`) is no attribute, and a structured event
-    has its fields elsewhere: what has not got the name is let through. SNS filters on attributes or on the body,
-    never on both; then the core looks into the body.
-    """
-    wanted = {"RawMessageDelivery": "true"}
-    if source.filter:
-        wanted["FilterPolicy"] = json.dumps({name: [*values, {"exists": False}] for name, values in source.filter})
-    elif source.fields:
-        wanted[_SCOPE] = _OF_BODY
-        fields = {name: [*map(_matching, values), {"exists": False}] for name, values in source.fields}
-        wanted["FilterPolicy"] = json.dumps(fields)
-    if settings.dead is not None:
-        wanted["RedrivePolicy"] = json.dumps({"deadLetterTargetArn": settings.dead})
-    return wanted
-
-
-def _matching(value: str | int | bool | None) -> object:
-    """A number is compared by its value: 3 and 3.0 are the same then."""
-    return {"numeric": ["=", value]} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _same(wanted: str, found: str) -> bool:

@@ -6,6 +6,7 @@ what attributes may hold. A body is text of 1 character at least; an attribute h
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any
 
 from msgbus import headers as h
 from msgbus.brokers.sqs.envelopes import opened
+from msgbus.brokers.sqs.foreign import TYPE, binary, opened_jms
 from msgbus.brokers.sqs.names import sized_id
 from msgbus.errors import BusError, DecodeError, Refused, shown
 from msgbus.message import Delivery, Outgoing, Source
@@ -22,7 +24,9 @@ ATTRIBUTES = 10
 """How many a message may have: with more, SNS drops it on the way to a raw SQS subscription."""
 
 EMPTY = "\u2400"
-"""Stands for an empty body, which SQS has not: the character "symbol for null" alone."""
+"""Stands for an empty body, which SQS has not: the character "symbol for null" alone. A body that is it is base64."""
+
+_EMPTY = EMPTY.encode()
 
 POINTER = b'["software.amazon.payloadoffloading.PayloadS3Pointer"'
 OLD_POINTER = b'["com.amazon.sqs.javamessaging.MessageS3Pointer"'
@@ -49,6 +53,8 @@ def text_of(out: Outgoing) -> str:
         _NO_CHARACTERS in body and _REFUSED_CHARACTER.search(text) is not None
     ):
         raise Refused(f"{out.address}: the body has characters that SQS and SNS refuse: declare it as bytes")
+    if text == EMPTY:
+        return base64.b64encode(body).decode()
     return text or EMPTY
 
 
@@ -67,6 +73,8 @@ def attributes_of(out: Outgoing) -> tuple[dict[str, Any], int]:
     attributes: dict[str, Any] = {}
     odd: dict[str, str] = {}
     size = 0
+    if out.body == _EMPTY:
+        odd[h.ENCODING] = "base64"  # as `text_of` writes it: alone it would be nothing
     for name, value in out.headers.items():
         if not (value and is_name(name) and (value.isprintable() or _REFUSED_CHARACTER.search(value) is None)):
             odd[name] = value
@@ -130,29 +138,45 @@ def delivery_of(
     """A received message. `attempt`: None takes the count of receives. What can't be read is told in `fault`."""
     try:
         system = message.get("Attributes") or {}
-        received = int(system.get("ApproximateReceiveCount", 1))
-        headers = {
-            name: attribute["StringValue"]
-            for name, attribute in (message.get("MessageAttributes") or {}).items()
-            if "StringValue" in attribute
-        }
+        received = max(1, int(system.get("ApproximateReceiveCount", 1)))
+        given = message.get("MessageAttributes") or {}
+        headers = {name: attribute["StringValue"] for name, attribute in given.items() if "StringValue" in attribute}
+        if len(headers) != len(given):
+            headers |= binary(given)
+        group = system.get("MessageGroupId")
+        "".join((*headers.values(), "" if group is None else group))  # raises where one is no text
         body: str = message["Body"]
-        if unwrap and not headers and body[:1] == "{":
-            body, headers = opened(body)
+        if unwrap and body[:1] == "{" and (not headers or (len(headers) == 1 and h.PACKED in headers)):
+            body, headers = _unwrapped(body, headers)
+        content = b"" if body == EMPTY else body.encode()
+        if TYPE in headers:
+            content = opened_jms(headers, content, token.id)
         sent = system.get("SentTimestamp")
         return Delivery(
-            b"" if body == EMPTY else body.encode(),
+            content,
             source,
             headers,
             token,
             received if attempt is None else attempt,
             received,
-            system.get("MessageGroupId") if source.ordered else None,
+            group if source.ordered else None,
             None if sent is None else int(sent) / 1000,
             message,
         )
     except Exception as error:
         return _damaged(message, source, token, attempt, error)
+
+
+def _unwrapped(body: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """Of an envelope that has been dead, the packed header says so; one that says it is ours has no other around it."""
+    packed = headers.get(h.PACKED, "{}")
+    if f'"{h.SPEC}"' in packed:
+        return body, headers
+    inner, theirs = opened(body)
+    if not headers or not theirs:
+        return inner, theirs or headers
+    both = {**json.loads(theirs.pop(h.PACKED, "{}")), **json.loads(packed)}
+    return inner, {**theirs, h.PACKED: json.dumps(both)}
 
 
 def _damaged(
@@ -163,6 +187,7 @@ def _damaged(
     body = message.get("Body")
     system = _mapping(message.get("Attributes"))
     given = _mapping(message.get("MessageAttributes")).items()
+    group = system.get("MessageGroupId")
     values = {name: _mapping(attribute).get("StringValue") for name, attribute in given}
     return Delivery(
         body.encode(errors="backslashreplace") if isinstance(body, str) else b"",
@@ -170,7 +195,7 @@ def _damaged(
         {name: value for name, value in values.items() if isinstance(value, str)},
         token,
         attempt or 1,
-        lane=system.get("MessageGroupId") if source.ordered else None,
+        lane=group if source.ordered and isinstance(group, str) else None,
         raw=message,
         fault=fault,
     )

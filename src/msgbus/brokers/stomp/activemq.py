@@ -21,12 +21,15 @@ from msgbus.brokers.mailbox import Mailbox
 from msgbus.brokers.mq.capabilities import BATCH, common
 from msgbus.brokers.stomp.codec import Frame
 from msgbus.brokers.stomp.conversation import Conversation
-from msgbus.brokers.stomp.dialect import Another, StompOptions, prefer
-from msgbus.brokers.stomp.properties import DELAY, GROUP, NATIVE, Arrived, read, write
+from msgbus.brokers.stomp.dialect import Another, StompOptions, prefer, priority_fault
+from msgbus.brokers.stomp.looking import Looking
+from msgbus.brokers.stomp.maps import FORM
+from msgbus.brokers.stomp.modified import modified
+from msgbus.brokers.stomp.properties import DELAY, GROUP, NATIVE, PRIORITY, Arrived, is_text, read, resent, write
 from msgbus.brokers.stomp.settings import Options
 from msgbus.clock import Clock
 from msgbus.errors import BusError, Disconnected, Unavailable
-from msgbus.message import Act, Address, Outgoing, Settlement, Source
+from msgbus.message import Act, Address, CopyOf, Outgoing, Settlement, Source
 
 log = logging.getLogger("msgbus.stomp")
 
@@ -35,6 +38,7 @@ _LATE = 1.5  # seconds that the scheduler may be late
 _HEADER = 10_000  # bytes of one header: StompWireFormat's MAX_HEADER_LENGTH is 10 KiB, with the name
 _ANSWER = 10.0  # seconds that the server may take to tell about itself
 _READ = {native: header for header, native in NATIVE.items()}
+_INBOXES = r"/remote-temp-queue/ID:[^,/?]+"  # a comma would make it several destinations, of any kind
 _QUEUES = "/topic/ActiveMQ.Advisory.Queue"
 
 
@@ -72,6 +76,7 @@ class ActiveMq:
             order="key",
             retry_delay=LONGEST if native else None,
             retry_resolution=_LATE if native else 0.0,
+            inboxes=_INBOXES,
         )
 
     # -- names
@@ -96,6 +101,8 @@ class ActiveMq:
 
     def limit(self, out: Outgoing) -> str:
         """One header line is bounded."""
+        if PRIORITY in out.headers and (why := priority_fault(out, 9)):
+            return why
         if max(map(len, out.headers.values()), default=0) > _HEADER // 8:
             for name, value in out.headers.items():
                 size = len(name.encode()) + len(value.encode()) + sum(value.count(c) for c in "\\:\r\n")
@@ -113,12 +120,16 @@ class ActiveMq:
         if out.expires_at is not None and h.REPLY_TO not in out.headers:
             # The server counts from the moment a delayed message is due.
             headers["expires"] = str(max(1, int((out.expires_at - max(0.0, out.delay)) * 1000)))
+        given, body = out.headers, out.body
         if isinstance(out.native, StompOptions):
-            if out.native.text:
-                headers["amq-msg-type"] = "text"
             prefer(out.native, headers, 9)
-        write(out.headers, headers, NATIVE)
-        return Frame("SEND", headers, out.body)
+        elif isinstance(out.native, CopyOf) and isinstance(out.native.delivery.token, Arrived):
+            given, body = resent(out.native)
+            headers |= _kept(out.native.delivery.token)
+        if out.native is not None and _is_text(out):
+            headers["amq-msg-type"] = "text"
+        write(given, headers, NATIVE)
+        return Frame("SEND", headers, modified(body) if "amq-msg-type" in headers else body)
 
     def copy(self, queue: str, settlement: Settlement, now: float) -> Frame:
         """The SEND of a copy. A retry expires when the message does, a dead letter never."""
@@ -128,15 +139,16 @@ class ActiveMq:
         headers = {"destination": f"/queue/{self.dead_of(queue) if dead else queue}", "persistent": "true"}
         if delay > 0:
             headers[DELAY] = str(math.ceil(delay * 1000))
-        expires = native.get("expires", "0")
-        if expires != "0" and not dead and expires.isdecimal():
-            headers["expires"] = str(max(1, int(expires) - int(delay * 1000)))
-        if native.get("priority", "4") != "4":
-            headers["priority"] = native["priority"]
-        if arrived.body and (native.get("amq-msg-type") == "text" or "content-length" not in native):
-            headers["amq-msg-type"] = "text"
-        write({**arrived.headers, **(settlement.headers or {})}, headers, NATIVE)
-        return Frame("SEND", headers, arrived.body)
+        expires, more = native.get("expires", "0"), settlement.headers or {}
+        if expires != "0" and expires.isdecimal() and len(expires) < 15:
+            if dead:
+                more = {h.EXPIRES: h.rfc3339(int(expires) / 1000), **more}
+            else:
+                headers["expires"] = str(max(1, int(expires) - int(delay * 1000)))
+        headers |= _kept(arrived)
+        write({**arrived.headers, **more}, headers, NATIVE)
+        body = arrived.shown or arrived.body
+        return Frame("SEND", headers, modified(body) if "amq-msg-type" in headers else body)
 
     arrived = staticmethod(partial(read, _READ))  # of each message: a method would be a frame more
 
@@ -149,6 +161,10 @@ class ActiveMq:
         }
         selector = selector_of(source) if self._options.selectors == "on" else ""
         return {**headers, "selector": selector} if selector else headers
+
+    def mailbox(self, clock: Clock, another: Another) -> Looking:
+        """It looks again at what is shown as nothing."""
+        return Looking(clock, another)
 
     # -- reply inboxes
 
@@ -191,6 +207,28 @@ class ActiveMq:
             headers = {"destination": f"/queue/{queue}", "ack": "client-individual", "activemq.prefetchSize": "0"}
             await conversation.subscribe("make", headers, None)
             await conversation.unsubscribe("make")
+
+
+def _is_text(out: Outgoing) -> bool:
+    """Whether it becomes a JMS TextMessage: where its sender says so, or the request that it answers was one."""
+    native = out.native
+    if not isinstance(native, Arrived):
+        return isinstance(native, StompOptions) and native.text
+    try:
+        return is_text(native) and bool(out.body.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+def _kept(arrived: Arrived) -> dict[str, str]:
+    """What a copy has of the original beside headers and body: its priority, and that it is text of JMS, or a map."""
+    native = arrived.native
+    kept = {"priority": native["priority"]} if native.get("priority", "4") != "4" else {}
+    if arrived.shown:
+        kept["transformation"] = FORM
+    elif arrived.body and is_text(arrived):
+        kept["amq-msg-type"] = "text"
+    return kept
 
 
 async def _until_mark(mailbox: Mailbox[Frame]) -> set[str]:

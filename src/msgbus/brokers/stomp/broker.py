@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from msgbus.broker import Capabilities, Status
+from msgbus.broker import Capabilities, Mode, QueueSpec, Status
 from msgbus.brokers.mailbox import Mailbox, ReplyInbox
 from msgbus.brokers.mq.receiver import PushReceiver
 from msgbus.brokers.mq.sending import completed, missing_queue, prepared, too_large
+from msgbus.brokers.plan import Plan, Resource, Use
 from msgbus.brokers.stomp.activemq import ActiveMq
 from msgbus.brokers.stomp.admin import StompAdmin
 from msgbus.brokers.stomp.catalog import Catalog
@@ -18,7 +19,7 @@ from msgbus.brokers.stomp.conversation import Conversation
 from msgbus.brokers.stomp.copies import Copies
 from msgbus.brokers.stomp.dialect import Dialect
 from msgbus.brokers.stomp.errors import is_gone
-from msgbus.brokers.stomp.properties import Arrived
+from msgbus.brokers.stomp.properties import Arrived, lane_of
 from msgbus.brokers.stomp.rabbitmq import RabbitMq
 from msgbus.brokers.stomp.settings import parse
 from msgbus.brokers.stomp.wires import Wires
@@ -62,6 +63,18 @@ class StompBroker:
     def capabilities(self, source: Source | None = None) -> Capabilities:
         """Of the server that was connected to; of ActiveMQ with a scheduler before that."""
         return self._dialect.capabilities(source)
+
+    def plan(self, uses: Sequence[Use], mode: Mode) -> Plan:
+        """The queues as either server calls them: only a connection tells which one it is."""
+        dialects: Mapping[str, Dialect] = {"ActiveMQ": ActiveMq(self._options), "RabbitMQ": RabbitMq(self._options)}
+        parts = [part for use in uses for part in use.parts if isinstance(part, QueueSpec)]
+        resources = [
+            Resource(kind=f"{server} queue", name=name)
+            for part in parts
+            for server, dialect in dialects.items()
+            for name in (dialect.dead_of(dialect.queue_of(part.source)), dialect.queue_of(part.source))
+        ]
+        return Plan(resources=resources)
 
     def status(self) -> Status:
         """Of the publishing connection."""
@@ -122,11 +135,12 @@ class StompBroker:
     async def _open(
         self, source: Source, conversation: Conversation, prefetch: int
     ) -> PushReceiver[Frame, Arrived] | ReplyInbox[Frame]:
-        mailbox: Mailbox[Frame] = Mailbox(self._clock)
         dialect = self._dialect
         if source.kind == "reply":
+            mailbox: Mailbox[Frame] = Mailbox(self._clock)
             address = await dialect.open_inbox(conversation, mailbox)
             return ReplyInbox(source, mailbox, address, dialect.arrived, conversation.close)
+        mailbox = dialect.mailbox(self._clock, self._wires.another)
         copies = Copies(self._wires, self._catalog, dialect, self._clock.time)
         await conversation.subscribe("messages", dialect.subscription(source, prefetch), mailbox)
         return PushReceiver(
@@ -137,6 +151,7 @@ class StompBroker:
             copies,
             counts=dialect.capabilities(source).counts_deliveries,
             gives_back=dialect.gives_back,
+            lane_of=lane_of,
         )
 
 

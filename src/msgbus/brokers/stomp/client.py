@@ -23,7 +23,7 @@ from stomp.exception import StompException
 
 from msgbus.brokers.mq.errors import lost, not_opened
 from msgbus.brokers.mq.protocol import HIGH, Gate
-from msgbus.brokers.stomp.codec import CONTENT_LENGTH, Frame
+from msgbus.brokers.stomp.codec import CONTENT_LENGTH, TRANSFORMATION, Frame
 from msgbus.brokers.stomp.errors import connect_error
 from msgbus.brokers.stomp.settings import Target
 from msgbus.brokers.stomp.wire import Ear
@@ -128,7 +128,7 @@ class ClientLine(Gate):
         if name:
             headers[name] = value
         self._escape(headers)
-        if frame.body:
+        if frame.body and TRANSFORMATION not in headers:
             headers[CONTENT_LENGTH] = len(frame.body)
         form = self._form  # one for all: a new one copies its headers
         form.cmd, form.headers, form.body = frame.command, headers, frame.body

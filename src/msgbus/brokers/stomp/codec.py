@@ -8,8 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 
+from msgbus.brokers.stomp.modified import plain
+
 BEAT = b"\n"
 CONTENT_LENGTH = "content-length"
+TRANSFORMATION = "transformation"  # text of which ActiveMQ makes something else, unless it has a length
 HEAD = 1024 * 1024
 BODY = 128 * 1024 * 1024
 """Bytes of a frame's command and headers, and of its body, that are accepted."""
@@ -22,6 +25,7 @@ _MOST_FORMS = 1000
 _LONGEST = 12  # digits of a content-length
 _EOL = (10, 13)
 _RECEIPT = b"RECEIPT\nreceipt-id:"
+_LONGEST_RECEIPT = 32  # bytes after that, of what is looked at by itself
 
 
 class FrameError(Exception):
@@ -90,7 +94,7 @@ class Decoder:
 
     def _frames(self, data: bytes, frames: list[Frame]) -> int:
         """Walk the whole frames; where the first incomplete one begins."""
-        at, length = 0, len(data)
+        at, length, blank = 0, len(data), -1
         self._until_nul = False
         while True:
             while at < length and data[at] in _EOL:
@@ -99,7 +103,7 @@ class Decoder:
             if data.startswith(_RECEIPT, at) and (after := _receipt(data, at, frames)):
                 at = after
                 continue
-            end, start = _ends_head(data, at)
+            blank, end, start = _ends_head(data, at, blank)
             if end < 0 or end - at > self._head_limit:
                 if length - at > self._head_limit:
                     raise FrameError(f"a head of more than {self._head_limit:,} bytes")
@@ -144,7 +148,7 @@ class Decoder:
         """Command, headers and what is wrong with them: the frame's fault, since its end is known all the same."""
         fault = ""
         try:
-            text = raw.decode()
+            text = raw.decode() if b"\xed" not in raw and b"\xc0" not in raw else plain(raw).decode()
         except UnicodeDecodeError as error:
             text, fault = raw.decode("utf-8", "replace"), f"headers are no UTF-8: {error}"
         command, *lines = text.split("\n")
@@ -178,21 +182,27 @@ def _unescaped(headers: dict[str, str], unescape: Callable[[str], str]) -> dict[
 
 def _receipt(data: bytes, at: int, frames: list[Frame]) -> int:
     """The shortest RECEIPT, of which one comes for every message that is sent; 0 where it is not that."""
-    end = data.find(b"\n\n\0", at)
-    receipt = data[at + len(_RECEIPT) : end] if end >= 0 else b""
+    start = at + len(_RECEIPT)
+    end = data.find(b"\n\n\0", start, start + _LONGEST_RECEIPT)
+    receipt = data[start:end] if end >= 0 else b""
     if not receipt.isdigit():
         return 0
     frames.append(Frame("RECEIPT", {"receipt-id": receipt.decode()}))
     return end + 3
 
 
-def _ends_head(data: bytes, at: int) -> tuple[int, int]:
-    """Where the head ends and the body begins; -1 where that has not come yet. An EOL may be CR LF."""
-    end = data.find(b"\n\n", at)
-    other = data.find(b"\n\r\n", at, end + 1 if end >= 0 else len(data))
+def _ends_head(data: bytes, at: int, blank: int) -> tuple[int, int, int]:
+    """Where the head ends and the body begins; -1 where that has not come yet. An EOL may be CR LF.
+
+    Before them: where the next LF LF is. It is looked for once, and not by each frame that ends otherwise before it.
+    """
+    if blank < at:
+        blank = data.find(b"\n\n", at)
+        blank = blank if blank >= 0 else len(data)
+    other = data.find(b"\n\r\n", at, blank + 1)
     if other >= 0:
-        return other, other + 3
-    return end, end + 2
+        return blank, other, other + 3
+    return (blank, blank, blank + 2) if blank < len(data) else (blank, -1, -1)
 
 
 def _unescaper(version: str) -> Callable[[str], str] | None:
@@ -233,7 +243,7 @@ class Encoder:
             lines = "".join([_plain(name, value) for name, value in headers.items()])
         else:
             lines = self._lines(headers)
-        length = f"{CONTENT_LENGTH}:{len(body)}\n" if body else ""
+        length = f"{CONTENT_LENGTH}:{len(body)}\n" if body and TRANSFORMATION not in headers else ""
         return b"%b%b\0" % (f"{command}\n{more}{lines}{length}\n".encode(), body)
 
     def encode_ids(self, command: str, ids: Collection[str]) -> bytes:

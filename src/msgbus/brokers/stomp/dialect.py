@@ -10,7 +10,7 @@ from msgbus.broker import Capabilities
 from msgbus.brokers.mailbox import Mailbox
 from msgbus.brokers.stomp.codec import Frame
 from msgbus.brokers.stomp.conversation import Conversation
-from msgbus.brokers.stomp.properties import Arrived
+from msgbus.brokers.stomp.properties import PRIORITY, Arrived
 from msgbus.clock import Clock
 from msgbus.message import Address, Outgoing, Settlement, Source
 
@@ -72,6 +72,10 @@ class Dialect(Protocol):
         """The headers of a SUBSCRIBE."""
         ...
 
+    def mailbox(self, clock: Clock, another: Another) -> Mailbox[Frame]:
+        """Where the messages of a subscription are gathered; `another` gives it a connection more."""
+        ...
+
     async def open_inbox(self, conversation: Conversation, mailbox: Mailbox[Frame]) -> str:
         """Subscribe to an inbox of this connection's own; the address for replies."""
         ...
@@ -102,6 +106,16 @@ class StompOptions:
     def __post_init__(self) -> None:
         if self.priority is not None and not 0 <= self.priority <= 255:
             raise ValueError(f"StompOptions.priority is {self.priority}, allowed are 0 to 255")
+
+
+def priority_fault(out: Outgoing, most: int) -> str:
+    """What is wrong with a priority that the sender gave as a header; "" where nothing is."""
+    given = out.headers.get(PRIORITY, "")
+    return (
+        ""
+        if not given or (given.isdecimal() and len(given) < 4 and int(given) <= most)
+        else (f"the header {PRIORITY} is {given[:40]!r}: a number from 0 to {most}")
+    )
 
 
 def prefer(options: StompOptions, headers: dict[str, str], priorities: int) -> None:

@@ -19,15 +19,16 @@ from msgbus.brokers.mq.capabilities import common
 from msgbus.brokers.mq.errors import said
 from msgbus.brokers.stomp.codec import Frame
 from msgbus.brokers.stomp.conversation import Conversation
-from msgbus.brokers.stomp.dialect import Another, StompOptions, prefer
-from msgbus.brokers.stomp.properties import AMQP_ID, NATIVE, Arrived, read, write
+from msgbus.brokers.stomp.dialect import Another, StompOptions, prefer, priority_fault
+from msgbus.brokers.stomp.properties import AMQP_ID, NATIVE, PRIORITY, Arrived, read, resent, write
 from msgbus.brokers.stomp.settings import Options
 from msgbus.clock import Clock
 from msgbus.errors import BusError
-from msgbus.message import Act, Address, Outgoing, Settlement, Source
+from msgbus.message import Act, Address, CopyOf, Outgoing, Settlement, Source
 
 _WRITE = {**NATIVE, h.ID: AMQP_ID}
 _READ = {native: header for header, native in _WRITE.items()}
+_KEPT = ("priority", "timestamp", "app-id")
 _REPLY = "/reply-queue/"  # written before the reply_to of AMQP where a MESSAGE shows it
 
 
@@ -50,6 +51,7 @@ class RabbitMq:
             common(self._options.max_bytes),
             lease_max=self._options.consumer_timeout,
             counts_deliveries=self._options.queue_type == "quorum",
+            inboxes=f"{_REPLY}(?:{rabbitmq.INBOXES})",
         )
 
     # -- names
@@ -68,7 +70,11 @@ class RabbitMq:
     # -- messages
 
     def limit(self, out: Outgoing) -> str:
-        """None that matters: names of headers have 255 bytes in AMQP."""
+        """Names of headers have 255 bytes in AMQP, and no reply may go where it ends the connection."""
+        if out.address.kind == "reply" and (why := rabbitmq.unsafe_reply(out.address.name.removeprefix(_REPLY))):
+            return why
+        if PRIORITY in out.headers and (why := priority_fault(out, 255)):
+            return why
         names = "".join(out.headers)
         if len(names) > 255 or not names.isascii():
             for name in out.headers:
@@ -81,19 +87,21 @@ class RabbitMq:
         headers = {"destination": self._destination(out.address), "persistent": "true", "timestamp": str(int(now))}
         if out.expires_at is not None and h.REPLY_TO not in out.headers:
             headers["expiration"] = str(max(0, int((out.expires_at - now) * 1000)))
+        given, body = out.headers, out.body
         if isinstance(out.native, StompOptions):
             prefer(out.native, headers, 255)
-        self._write(out.headers, headers)
-        return Frame("SEND", headers, out.body)
+        elif isinstance(out.native, CopyOf) and isinstance(out.native.delivery.token, Arrived):
+            given, body = resent(out.native)
+            given = _with_kept(out.native.delivery.token, given, headers, now)
+        self._write(given, headers)
+        return Frame("SEND", headers, body)
 
     def copy(self, queue: str, settlement: Settlement, now: float) -> Frame:
         """The SEND of a copy."""
         arrived: Arrived = settlement.delivery.token
         place = self.dead_of(queue) if settlement.act is Act.DEAD else queue
         headers = {"destination": f"/amq/queue/{place}", "persistent": "true", "timestamp": str(int(now))}
-        if "priority" in arrived.native:
-            headers["priority"] = arrived.native["priority"]
-        self._write({**rabbitmq.without_servers_own(arrived.headers), **(settlement.headers or {})}, headers)
+        self._write(_with_kept(arrived, {**arrived.headers, **(settlement.headers or {})}, headers, now), headers)
         return Frame("SEND", headers, arrived.body)
 
     @staticmethod
@@ -111,6 +119,10 @@ class RabbitMq:
             "ack": "client-individual",
             "prefetch-count": str(min(prefetch, 65_535)),
         }
+
+    def mailbox(self, clock: Clock, another: Another) -> Mailbox[Frame]:
+        """All is shown at once."""
+        return Mailbox(clock)
 
     # -- reply inboxes
 
@@ -147,6 +159,15 @@ class RabbitMq:
                 else {"destination": f"/queue/{queue}"}
             )
             await conversation.subscribe(f"make-{number}", headers, None)
+
+
+def _with_kept(arrived: Arrived, given: Mapping[str, str], into: dict[str, str], now: float) -> dict[str, str]:
+    """Add to the headers of a copy's SEND what the original had beside its own; the others are left to write."""
+    kept = {name: arrived.native[name] for name in _KEPT if name in arrived.native}
+    into.update(kept)
+    expires = rabbitmq.expires_of(arrived.native.get("expiration", ""), arrived.timestamp or now, now)
+    headers = {**expires, **rabbitmq.without_servers_own(given)}
+    return {name: value for name, value in headers.items() if name not in kept}
 
 
 async def _is_there(conversation: Conversation, name: str) -> bool:

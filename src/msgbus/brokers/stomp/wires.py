@@ -18,7 +18,7 @@ from msgbus.brokers.stomp.lean import LeanLine
 from msgbus.brokers.stomp.settings import Target
 from msgbus.brokers.stomp.wire import Line
 from msgbus.clock import Clock
-from msgbus.errors import BusError, Disconnected, Unavailable
+from msgbus.errors import BusError, Disconnected, Unavailable, missing_extra
 
 Greet = Callable[[Conversation], Awaitable[None]]
 
@@ -62,7 +62,9 @@ class Wires:
 
     def _line(self, host: tuple[str, int]) -> Line:
         if self._target.options.client == "stomp.py":
-            from msgbus.brokers.stomp.client import ClientLine  # noqa: PLC0415 - the lean wire needs no stomp.py
-
+            try:
+                from msgbus.brokers.stomp.client import ClientLine  # noqa: PLC0415 - the lean wire needs no stomp.py
+            except ModuleNotFoundError as error:
+                raise missing_extra("client=stomp.py", error, "stomp") from error
             return ClientLine(self._target, host, self._clock)
         return LeanLine(self._target, host, self._clock)

@@ -21,8 +21,9 @@ A test that does not apply is skipped with the name of the capability, and says 
 import pytest
 
 _MODULES = (
-    "admin", "cancellation", "cancelling", "dead", "delivery", "flow", "groups", "hostile", "lab", "leases", "order",
-    "outage", "payloads", "refusals", "replies", "retry", "sending", "service", "settling", "timers",
+    "admin", "cancellation", "cancelling", "copies", "dead", "delivery", "flow", "groups", "hostile", "lab", "leases",
+    "order", "outage", "payloads", "refusals", "replies", "retry", "sending", "service", "settling", "timers",
+    "trouble",
 )  # fmt: skip
 pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in _MODULES))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Literal
 
 import pytest
@@ -12,7 +13,7 @@ from msgbus.brokers import Factory, broker_for
 from msgbus.clock import Clock, SystemClock
 from msgbus.message import Outgoing, Source
 
-Ability = Literal["cut", "restart", "spoil", "places", "put_odd"]
+Ability = Literal["cut", "restart", "spoil", "places", "put_odd", "outage", "remove", "put_foreign"]
 
 
 class Harness:
@@ -76,6 +77,14 @@ class Harness:
         """Optional. Kill the server and start it again with what it had stored."""
         raise NotImplementedError
 
+    def outage(self) -> AbstractAsyncContextManager[None]:
+        """Optional. Until its exit the server can't be reached: connections are broken, new ones refused."""
+        raise NotImplementedError
+
+    async def remove(self, source: Source) -> None:
+        """Optional. With a raw client, delete the queue or stream that `source` reads, as an operator might."""
+        raise NotImplementedError
+
     def spoil(self, out: Outgoing) -> None:
         """Optional. Change a message that is about to be sent, so that the server itself refuses it, and it alone.
 
@@ -88,6 +97,17 @@ class Harness:
 
         One of each kind that the protocol allows: odd types, lengths and encodings, envelopes that lie. No good ones.
         """
+        raise NotImplementedError
+
+    async def put_foreign(self, source: Source) -> Mapping[str, object]:
+        """Optional. With a raw client, put one message there as only others write it; what a copy of it must keep.
+
+        By names of the harness's own: body, types and values of headers, native properties. None of them is ours.
+        """
+        raise NotImplementedError
+
+    async def take_foreign(self, place: Source) -> Mapping[str, object]:
+        """With `put_foreign`: with a raw client, take the one message that is there; the same of it, or more."""
         raise NotImplementedError
 
     async def places(self) -> Collection[str]:

@@ -12,6 +12,7 @@ from msgbus.testing.conformance.lab import Lab
 
 _ALL_BYTES = bytes(range(256))
 _BODIES = {
+    "symbol for null": ("\u2400".encode(), "text/plain; charset=utf-8"),
     "every byte": (_ALL_BYTES, "application/octet-stream"),
     "every byte backwards": (_ALL_BYTES[::-1], "application/octet-stream"),
     "zeros": (bytes(1000), "application/octet-stream"),

@@ -9,6 +9,7 @@ import re
 
 from msgbus import headers as h
 from msgbus.broker import Receiver
+from msgbus.errors import BusError
 from msgbus.message import Address, Receipt
 from msgbus.testing.conformance.base import Base
 from msgbus.testing.conformance.claims import about, not_claimed
@@ -20,6 +21,13 @@ async def _inbox(lab: Lab, *, second: bool = False) -> Receiver:
     if not lab.can.reply:
         not_claimed("reply", "the bus refuses calls, see test_calls_are_refused_without_inboxes")
     return await lab.open(INBOX, await lab.second() if second else None)
+
+
+def _forged(address: str, form: str) -> list[str]:
+    """Addresses of nobody that look like an inbox, as a requester may write them."""
+    head, middle = address[: -len(address) // 3], address[-len(address) // 3 :]
+    odd = (address[:-1], address + "A", head + middle[::-1], address[:-8] + "00000000", address + "A" * 500)
+    return [each for each in odd if each != address and re.fullmatch(form, each)]
 
 
 class ReplyTests(Base):
@@ -83,6 +91,21 @@ class ReplyTests(Base):
         await lab.send(lab.out(Address("reply", inbox.address), b"late", headers={h.CORRELATION: "c1"}))
         await lab.send(lab.out(Address("reply", other.address), b"in time", headers={h.CORRELATION: "c2"}))
         assert bodies(await lab.collect(other, 1)) == [b"in time"]
+
+    @about("reply", "inboxes")
+    async def test_a_forged_reply_address_disturbs_no_other(self, lab: Lab) -> None:
+        inbox = await _inbox(lab)
+        if lab.can.inboxes is None:
+            not_claimed("inboxes", "a responder answers wherever a requester says")
+        for forged in _forged(inbox.address, lab.can.inboxes):
+            for name in (inbox.address, forged, inbox.address):
+                out = lab.out(Address("reply", name), b"?", headers={h.CORRELATION: "c"})
+                (result,) = await lab.broker.send([out])
+                assert isinstance(result, Receipt) or (name == forged and isinstance(result, BusError))
+            replies = await lab.collect(inbox, 2)
+            assert len(replies) == 2
+            await lab.ack(inbox, replies)
+        await lab.nothing(inbox)
 
     @about("reply")
     async def test_an_inbox_that_is_left_is_gone(self, lab: Lab) -> None:

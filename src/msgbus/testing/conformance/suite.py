@@ -6,6 +6,7 @@ import pytest
 
 from msgbus.testing.conformance.admin import AdminTests
 from msgbus.testing.conformance.cancellation import CancellationTests
+from msgbus.testing.conformance.copies import CopyTests
 from msgbus.testing.conformance.dead import DeadLetterTests
 from msgbus.testing.conformance.delivery import DeliveryTests
 from msgbus.testing.conformance.groups import GroupTests
@@ -20,6 +21,7 @@ from msgbus.testing.conformance.retry import RetryTests
 from msgbus.testing.conformance.sending import SendTests
 from msgbus.testing.conformance.service import BusTests
 from msgbus.testing.conformance.settling import SettlementTests
+from msgbus.testing.conformance.trouble import TroubleTests
 
 
 @pytest.mark.asyncio
@@ -29,6 +31,7 @@ class BrokerSuite(
     OrderTests,
     RetryTests,
     DeadLetterTests,
+    CopyTests,
     LeaseTests,
     SettlementTests,
     SendTests,
@@ -40,5 +43,6 @@ class BrokerSuite(
     BusTests,
     RefusalTests,
     HostileTests,
+    TroubleTests,
 ):
     """Subclass it as `Test...` and override the fixture `harness`."""

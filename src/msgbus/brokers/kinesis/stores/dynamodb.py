@@ -10,7 +10,8 @@ from typing import Any
 
 from msgbus.broker import Mode
 from msgbus.brokers.aws import AwsClient, native_code
-from msgbus.brokers.kinesis.rows import Row
+from msgbus.brokers.kinesis import planning
+from msgbus.brokers.kinesis.rows import DAMAGE, Row, checked, damaged
 from msgbus.clock import Clock
 from msgbus.errors import Refused, Unavailable
 
@@ -19,6 +20,9 @@ _PAUSE = 0.5  # seconds between two looks at a table that is being made
 _LOOKS = 120
 
 Item = Mapping[str, Mapping[str, Any]]
+
+LEASE = {"S": "LEASE"}
+"""What version 3.5 of the Kinesis Client Library says of each row that is a lease."""
 
 
 class DynamoStore:
@@ -44,13 +48,9 @@ class DynamoStore:
         """Make the table, with on-demand capacity."""
         if await self.is_there() or mode != "create":
             return False
-        params = {
-            "TableName": self.name,
-            "AttributeDefinitions": [{"AttributeName": "leaseKey", "AttributeType": "S"}],
-            "KeySchema": [{"AttributeName": "leaseKey", "KeyType": "HASH"}],
-            "BillingMode": "PAY_PER_REQUEST",
-            "Tags": [{"Key": "msgbus", "Value": "leases"}],
-        }
+        table = planning.table(self.name)
+        tags = [{"Key": name, "Value": value} for name, value in table.tags.items()]
+        params = {"TableName": self.name, **table.properties, "Tags": tags}
         await self._client.make("dynamodb", "CreateTable", params)
         await self.is_there()
         return True
@@ -61,7 +61,7 @@ class DynamoStore:
         params: dict[str, Any] = {"ConsistentRead": True}
         while True:
             answer = await self._call("Scan", params)
-            rows += [row_of_item(item) for item in answer.get("Items") or () if "leaseCounter" in item]
+            rows += [self._row(item) for item in answer.get("Items") or () if is_lease(item)]
             following = answer.get("LastEvaluatedKey")
             if not following:
                 return rows
@@ -71,7 +71,13 @@ class DynamoStore:
         """A consistent read."""
         answer = await self._call("GetItem", {"Key": {"leaseKey": {"S": shard}}, "ConsistentRead": True})
         item = answer.get("Item")
-        return row_of_item(item) if item else None
+        return self._row(item) if item else None
+
+    def _row(self, item: Item) -> Row:
+        try:
+            return row_of_item(item)
+        except DAMAGE as error:
+            raise damaged(f"dynamodb: table {self.name}", item.get("leaseKey"), error) from error
 
     async def add(self, row: Row) -> bool:
         """PutItem, where there is none."""
@@ -131,9 +137,15 @@ def _same_as(row: Row) -> tuple[str, dict[str, Any]]:
     return condition, values
 
 
+def is_lease(item: Item) -> bool:
+    """The Kinesis Client Library keeps other things in the table too; before 3.5 no lease said that it is one."""
+    return "leaseCounter" in item and item.get("entityType", LEASE) == LEASE
+
+
 def attributes(row: Row) -> dict[str, Mapping[str, Any] | None]:
     """The attributes of a lease but its key; None where it has none."""
     return {
+        "entityType": LEASE,
         "leaseCounter": {"N": str(row.counter)},
         "leaseOwner": _text(row.owner),
         "checkpointOwner": _text(row.giver),
@@ -156,10 +168,10 @@ def _text(value: str) -> Mapping[str, str] | None:
 
 
 def row_of_item(item: Item) -> Row:
-    """A lease as the table has it; one of the Kinesis Client Library may lack what is not needed."""
+    """A lease as the table has it; one of the Kinesis Client Library may lack what is not needed. Raises `DAMAGE`."""
     said = {name: next(iter(value.values())) for name, value in item.items()}
     standard = Row(shard=str(said["leaseKey"]))
-    return Row(
+    row = Row(
         shard=standard.shard,
         owner=str(said.get("leaseOwner", "")),
         giver=str(said.get("checkpointOwner", "")),
@@ -176,3 +188,4 @@ def row_of_item(item: Item) -> Row:
         crashes=int(said.get("msgbusCrashes", 0)),
         suspects=int(said.get("msgbusSuspects", 0)),
     )
+    return checked(row)

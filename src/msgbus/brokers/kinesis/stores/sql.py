@@ -8,13 +8,13 @@ from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from msgbus.broker import Mode
-from msgbus.brokers.hiding import scrub, shown
-from msgbus.brokers.kinesis.rows import Row
-from msgbus.errors import BusError, Refused, Unavailable
+from msgbus.brokers.databases import TROUBLE, unavailable
+from msgbus.brokers.kinesis.rows import DAMAGE, Row, checked, damaged
+from msgbus.errors import BusError
 
 TABLE = sa.Table(
     "msgbus_kinesis_leases",
@@ -29,16 +29,7 @@ TABLE = sa.Table(
 )
 """`state`: the rest of a lease, as JSON."""
 
-_TROUBLE = (SQLAlchemyError, OSError)  # a driver's own errors on connecting are not wrapped
 _COLUMNS = ("shard", "owner", "giver", "counter", "checkpoint")
-
-
-def open_engine(url: str) -> AsyncEngine:
-    """An engine for an SQLAlchemy URL with an asynchronous driver. Raises ConfigError's base where it can't be."""
-    try:
-        return create_async_engine(url, pool_pre_ping=True)
-    except (SQLAlchemyError, ModuleNotFoundError) as error:
-        raise Refused(f"leases={shown(url)}: {scrub(str(error))}") from error
 
 
 class SqlStore:
@@ -54,7 +45,7 @@ class SqlStore:
         try:
             async with self._engine.connect() as connection:
                 return bool(await connection.run_sync(lambda sync: sa.inspect(sync).has_table(TABLE.name)))
-        except _TROUBLE as error:
+        except TROUBLE as error:
             raise self._translated(error) from error
 
     async def ensure(self, mode: Mode) -> bool:
@@ -64,19 +55,19 @@ class SqlStore:
         try:
             async with self._engine.begin() as connection:
                 await connection.run_sync(lambda sync: TABLE.create(sync, checkfirst=True))
-        except _TROUBLE as error:
+        except TROUBLE as error:
             if not await self.is_there():  # else another process was faster
                 raise self._translated(error) from error
         return True
 
     async def rows(self) -> Sequence[Row]:
         """All leases."""
-        return [_row(found) for found in await self._read(sa.select(TABLE).where(self._mine))]
+        return [self._row(found) for found in await self._read(sa.select(TABLE).where(self._mine))]
 
     async def read(self, shard: str) -> Row | None:
         """One lease."""
         found = await self._read(sa.select(TABLE).where(self._mine, TABLE.c.shard == shard))
-        return _row(found[0]) if found else None
+        return self._row(found[0]) if found else None
 
     async def add(self, row: Row) -> bool:
         """A new lease."""
@@ -85,9 +76,15 @@ class SqlStore:
                 await connection.execute(sa.insert(TABLE).values(application=self.name, **_values(row)))
         except IntegrityError:
             return False
-        except _TROUBLE as error:
+        except TROUBLE as error:
             raise self._translated(error) from error
         return True
+
+    def _row(self, found: Any) -> Row:
+        try:
+            return _row(found)
+        except DAMAGE as error:
+            raise damaged(f"leases of {self.name}", found["shard"], error) from error
 
     async def swap(self, old: Row, new: Row) -> bool:
         """One UPDATE with the condition in its WHERE."""
@@ -110,18 +107,18 @@ class SqlStore:
         try:
             async with self._engine.connect() as connection:
                 return (await connection.execute(query)).mappings().all()
-        except _TROUBLE as error:
+        except TROUBLE as error:
             raise self._translated(error) from error
 
     async def _write(self, statement: Any) -> bool:
         try:
             async with self._engine.begin() as connection:
                 return bool((await connection.execute(statement)).rowcount)
-        except _TROUBLE as error:
+        except TROUBLE as error:
             raise self._translated(error) from error
 
     def _translated(self, error: Exception) -> BusError:
-        return Unavailable(f"leases of {self.name} in {self._engine.url.render_as_string(hide_password=True)}: {error}")
+        return unavailable(f"leases of {self.name}", self._engine, error)
 
 
 def _values(row: Row) -> dict[str, Any]:
@@ -136,4 +133,4 @@ def _row(found: Any) -> Row:
     columns = {name: found[name] for name in _COLUMNS}
     parents, children = tuple(state.pop("parents")), tuple(state.pop("children"))
     first, last = int(state.pop("first")), int(state.pop("last"))
-    return Row(**columns, **state, parents=parents, children=children, first=first, last=last)
+    return checked(Row(**columns, **state, parents=parents, children=children, first=first, last=last))

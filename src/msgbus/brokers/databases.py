@@ -1,0 +1,31 @@
+"""SQLAlchemy engines, for what keeps its state in a database. Needs the extra `sql` and a driver."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from msgbus.brokers.hiding import scrub, shown
+from msgbus.errors import ConfigError, Refused, Unavailable
+
+TROUBLE = (SQLAlchemyError, OSError)
+"""What a database's answer, or none, is raised as: a driver's own errors on connecting are not wrapped."""
+
+
+def open_engine(url: str, what: str = "leases") -> AsyncEngine:
+    """An engine for an SQLAlchemy URL with an asynchronous driver. Raises Refused; ConfigError without the driver.
+
+    `what`: the option that has the URL.
+    """
+    try:
+        return create_async_engine(url, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        driver = error.name
+        raise ConfigError(f"{what}={shown(url)}: {driver} is missing, install it with: pip install {driver}") from error
+    except SQLAlchemyError as error:
+        raise Refused(f"{what}={shown(url)}: {scrub(str(error))}") from error
+
+
+def unavailable(what: str, engine: AsyncEngine, error: Exception) -> Unavailable:
+    """The error of `what` for what the database answered, without the password."""
+    return Unavailable(f"{what} in {engine.url.render_as_string(hide_password=True)}: {error}")
