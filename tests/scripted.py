@@ -206,8 +206,8 @@ class ScriptedBroker:
     """Sends what `on_send` says, hands in what `feed` was given, remembers what it was asked.
 
     `on_settle(settlement)` and `on_extend(delivery)` give the result of one entry. An exception fed to a receiver
-    is raised by its `receive`. `on_connect` and `on_open` are awaited by `connect` and when a receiver opens, and
-    may raise.
+    is raised by its `receive`; `on_settling(batch)` is awaited before a batch is settled. `on_connect` and `on_open`
+    are awaited by `connect` and when a receiver opens, and may raise.
     """
 
     def __init__(self, capabilities: Capabilities = PLAIN) -> None:
@@ -222,6 +222,7 @@ class ScriptedBroker:
         self.receivers: list[ScriptedReceiver] = []
         self.on_send: OnSend = _accept
         self.on_settle: Callable[[Settlement], BusError | None] = lambda settlement: None
+        self.on_settling: Callable[[Sequence[Settlement]], Awaitable[None]] = _at_once
         self.on_extend: Callable[[Delivery], BusError | None] = lambda delivery: None
         self.on_connect: Callable[[], Awaitable[None]] = _nothing
         self.on_open: Callable[[], Awaitable[None]] = _nothing
@@ -307,7 +308,7 @@ class ScriptedReceiver:
 
     async def settle(self, batch: Sequence[Settlement]) -> Sequence[BusError | None]:
         assert self.is_open, "settled through a closed receiver"
-        await asyncio.sleep(0)
+        await self.broker.on_settling(batch)
         self.broker.settle_calls.append(list(batch))
         self.broker.settled.extend(batch)
         return [self.broker.on_settle(settlement) for settlement in batch]
@@ -329,6 +330,10 @@ def delivery(source: Source, message_id: str, body: bytes = b"{}", lane: str | N
 
 async def _accept(batch: Sequence[Outgoing]) -> Sequence[Result]:
     return [Receipt(out.id) for out in batch]
+
+
+async def _at_once(batch: Sequence[Settlement]) -> None:
+    await asyncio.sleep(0)
 
 
 async def _nothing() -> None:

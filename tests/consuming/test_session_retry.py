@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,10 +11,10 @@ from tests.conftest import OpenScripted
 from tests.models import WORK, Order, orders
 from tests.scripted import PLAIN, HandClock, consuming, delivery
 
-from msgbus import Bus, Delivery, Message, Outgoing, Queue, Refused, Reject, Retry, RetryLater, Unavailable
+from msgbus import Bus, Delivery, Limits, Message, Outgoing, Queue, Refused, Reject, Retry, RetryLater, Unavailable
 from msgbus import headers as h
 from msgbus.handlers.middleware import Handle
-from msgbus.message import Act, Address, Source
+from msgbus.message import Act, Address, Settlement, Source
 
 SOURCE = Source("queue", "work")
 DEAD = Source("queue", "queue/work//dead")
@@ -360,3 +362,32 @@ async def test_an_in_place_retry_on_a_broker_whose_bodies_are_text_sees_the_same
         await clock.until(lambda: broker.settled)
     assert bodies == [b"\xff\xfe\xfd"] * 3
     assert broker.acts() == [(Act.ACK, "1")]
+
+
+@pytest.mark.parametrize("holds", [True, False], ids=["held in hand", "the server takes no copies"])
+async def test_what_waits_to_be_tried_again_takes_no_room_from_the_others(
+    clock: HandClock, scripted: OpenScripted, *, holds: bool
+) -> None:
+    """Up to the prefetch. The window of few slow handlers is as small as their concurrency."""
+    broker = scripted(replace(HOLDS if holds else PLAIN, settle_slots=2, receive_batch=100))
+    taken = asyncio.Event()
+
+    async def settling(batch: Sequence[Settlement]) -> None:
+        if any(settlement.act is Act.RETRY for settlement in batch):
+            await taken.wait()
+
+    broker.on_settling = settling
+    broker.feed("work", *(delivery(SOURCE, str(n), BODY) for n in range(30)))
+    bus = Bus("scripted://one", clock=clock)
+    done: list[str] = []
+
+    @bus.consumer(WORK, limits=Limits(concurrency=2, prefetch=12), retry=Retry(first_delay=250.0, jitter=0.0))
+    async def work(message: Message[Order]) -> None:
+        if int(message.id) < 10 and message.attempt == 1:
+            raise ValueError("later")
+        done.append(message.id)
+
+    async with consuming(bus, clock):
+        await clock.until(lambda: len(done) == 20)
+        taken.set()
+    assert done == [str(n) for n in range(10, 30)]

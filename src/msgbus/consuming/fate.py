@@ -12,7 +12,7 @@ from msgbus.handlers.subscription import Subscription
 from msgbus.lanes import Lanes
 from msgbus.message import Act, Delivery, Settlement
 
-_RETRY = Act.RETRY
+_ACK, _RETRY = Act.ACK, Act.RETRY
 
 
 class Fate:
@@ -38,6 +38,7 @@ class Fate:
         self._interrupt: Callable[[Exception, Delivery], bool]
         self._settle: Callable[[Settlement], None]
         self._look_again: Callable[[], None]
+        self._unsettled: Callable[[], int]
 
     def join(
         self,
@@ -46,13 +47,20 @@ class Fate:
         interrupt: Callable[[Exception, Delivery], bool],
         settle: Callable[[Settlement], None],
         look_again: Callable[[], None],
+        unsettled: Callable[[], int],
     ) -> None:
         """Meet the workers, the settler and the intake, which are made after it, since they report to it.
 
         `wake`: something is ready. `interrupt`: cancel a handler, False where it does not run. `look_again`: there
-        may be room now.
+        may be room now. `unsettled`: how many wait for the server to take them back.
         """
+        self._unsettled = unsettled
         self._wake, self._interrupt, self._settle, self._look_again = wake, interrupt, settle, look_again
+
+    @property
+    def waiting(self) -> int:
+        """How many in hand have had their turn and wait: for a retry, or for the broker to take them back."""
+        return len(self._held) + self._unsettled()
 
     # -- what comes in
 
@@ -80,8 +88,11 @@ class Fate:
             self._lost.discard(delivery)
         if settlement.act is _RETRY:
             self._retry(settlement)
+            self._look_again()  # what waits takes no room
             return
         self._settle(settlement)
+        if settlement.act is not _ACK:
+            self._look_again()
         if delivery.lane is not None and (following := self._lanes.leave(delivery.lane)) is not None:
             self._follow(following)
 

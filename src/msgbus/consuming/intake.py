@@ -52,8 +52,8 @@ class Intake:
         self._starving = starving
         self._life = life
         batch = subscription.options.batch.size if subscription.handle_batch is not None else 0
-        prefetch = 1 if policy.suspicion.is_careful else subscription.prefetch
-        self._window = Window(max(subscription.concurrency, 2 * batch), prefetch)
+        self._prefetch = 1 if policy.suspicion.is_careful else subscription.prefetch
+        self._window = Window(max(subscription.concurrency, 2 * batch), self._prefetch)
         rate = subscription.options.limits.rate
         self._rate = Rate(rate) if rate is not None else None
         self._stopping = False
@@ -137,9 +137,10 @@ class Intake:
     def _room(self) -> int:
         """How many deliveries may be asked for now; 0 for none.
 
-        While workers have something to do, a nearly full window is left to empty: fewer, fuller receives.
+        While workers have something to do, a nearly full window is left to empty: fewer, fuller receives. The window
+        is for what can be worked on: what only waits to be tried again takes none of it, up to the prefetch.
         """
-        breaker, window = self._breaker, self._window.size
+        breaker, window = self._breaker, min(self._window.size + self._fate.waiting, self._prefetch)
         room = window - len(self._in_hand)
         if room <= 0 or self._stopping or (self._ready and room <= window // 4):
             return 0

@@ -63,6 +63,7 @@ class Session:
             interrupt=self._workers.interrupt,
             settle=self._settler.add,
             look_again=self._intake.look_again,
+            unsettled=lambda: self._settler.waiting,
         )
 
     @property

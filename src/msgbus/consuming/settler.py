@@ -70,6 +70,7 @@ class Settler:
         self._waking: asyncio.Handle | None = None
         self._flushed: asyncio.Future[None] | None = None
         self._running = 0
+        self._waiting = 0  # copies that are being sent, and what waits to be tried again
         self._hurry = False
 
     def add(self, settlement: Settlement) -> None:
@@ -81,6 +82,11 @@ class Settler:
                 self._wake_soon()
         elif len(pending) == self._limit:
             self._wake()
+
+    @property
+    def waiting(self) -> int:
+        """How many that are no plain acknowledgements have no result yet: an alarm of the server may hold them."""
+        return self._waiting if self._copies is self._pending else self._waiting + len(self._copies)
 
     @property
     def hurry(self) -> bool:
@@ -107,12 +113,15 @@ class Settler:
                 await self._sleep()
             batch = self._take(pending)
             self._running += 1
+            copying = 0 if pending is self._pending else len(batch)
+            self._waiting += copying
             results = await self._receiver.settle(batch)
             if results.count(None) == len(results):
                 self._results.accepted(batch)
             else:
                 await self._again(batch, results)
             self._running -= 1
+            self._waiting -= copying
             if self._flushed is not None and not (self._pending or self._copies or self._running):
                 self._flushed.set_result(None)
                 self._flushed = None
@@ -181,7 +190,10 @@ class Settler:
     def _later(self, settlement: Settlement) -> None:
         """It stays in hand until its delay is over."""
 
+        self._waiting += 1
+
         def again() -> None:
+            self._waiting -= 1
             if not self._results.is_over(settlement):
                 self.add(replace(settlement, delay=0.0))
 
