@@ -71,6 +71,28 @@ async def test_a_due_time_that_makes_no_sense_is_ignored(connect: Connect, name:
         assert DUE not in delivery.headers
 
 
+async def test_what_comes_early_and_has_no_queue_to_wait_in_comes_early(
+    connect: Connect, rabbitmq: Handle, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rather than take room in hand for ever."""
+    owner = await connect()
+    source = await queue(owner, name)
+    await add_user(rabbitmq, name, "secret", configure="^$")
+    try:
+        broker = await connect(url=account(rabbitmq, f"{name}:secret"))
+        async with broker.receiver(source, prefetch=2) as receiver:
+            early = [out(source, n, **{DUE: f"{time.time() + 1000:.3f}"}) for n in range(2)]
+            await send(broker, *early, out(source, 2))
+            found = await take(receiver, 2)
+            assert await receiver.settle([Settlement(each, Act.ACK) for each in found]) == [None, None]
+            found += await take(receiver, 1)
+            assert sorted(each.body for each in found) == [b"0", b"1", b"2"]
+            assert not any(DUE in each.headers for each in found)
+    finally:
+        await manage(rabbitmq, "DELETE", f"users/{name}")
+    assert "comes before its time: the delay queue" in caplog.text
+
+
 async def test_what_has_no_queue_to_wait_in_fails_alone(connect: Connect, rabbitmq: Handle, name: str) -> None:
     """Delay queues are made when they are first needed: who may not make them keeps those that are there."""
     owner = await connect()

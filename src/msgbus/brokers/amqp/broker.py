@@ -167,7 +167,7 @@ class AmqpBroker:
         except BaseException:
             channel.abandon()
             raise
-        consumer = Consumer(source, channel, tag, self._copies)
+        consumer = Consumer(source, mailbox, channel, tag, self._copies)
         return PushReceiver(
             source,
             mailbox,

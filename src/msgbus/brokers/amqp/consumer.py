@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from operator import attrgetter
 
 from msgbus.brokers.amqp.copies import Copies
 from msgbus.brokers.amqp.names import DUE
 from msgbus.brokers.amqp.wire import Arrived, Channel
-from msgbus.errors import BusError
+from msgbus.brokers.mailbox import Mailbox
+from msgbus.errors import BusError, Refused, said
 from msgbus.message import Source
+
+log = logging.getLogger("msgbus.amqp")
 
 _AGAIN = 1.0  # seconds until a message that came too early is sent on again, where that failed
 _LAST = 1.0  # seconds that sending on may take when the receiver is closed
@@ -59,8 +63,9 @@ class Consumer:
     # Asked once a message: no frame of Python.
     closed: BusError | None = property(attrgetter("_channel.closed"))  # type: ignore[assignment]
 
-    def __init__(self, source: Source, channel: Channel, tag: str, copies: Copies) -> None:
+    def __init__(self, source: Source, mailbox: Mailbox[Arrived], channel: Channel, tag: str, copies: Copies) -> None:
         self._source = source
+        self._mailbox = mailbox
         self._channel = channel
         self._tag = tag
         self._copies = copies
@@ -86,11 +91,20 @@ class Consumer:
     async def _send_on(self, early: Sequence[Arrived]) -> None:
         """What came before its time waits again, and is acknowledged when its copy is confirmed."""
         while early and self._channel.closed is None:
-            outcomes = await self._copies.send_on(self._source, early)
-            self.acknowledge([arrived for arrived, outcome in zip(early, outcomes, strict=True) if outcome is None])
-            early = [arrived for arrived, outcome in zip(early, outcomes, strict=True) if outcome is not None]
+            outcomes = list(zip(early, await self._copies.send_on(self._source, early), strict=True))
+            self.acknowledge([arrived for arrived, outcome in outcomes if outcome is None])
+            for arrived, outcome in outcomes:
+                if isinstance(outcome, Refused):
+                    self._hand_out(arrived, outcome)
+            early = [each for each, outcome in outcomes if not (outcome is None or isinstance(outcome, Refused))]
             if early:
                 await self._copies.sleep(_AGAIN)
+
+    def _hand_out(self, early: Arrived, error: Refused) -> None:
+        """Before its time, rather than never: it would take room in hand for ever."""
+        log.warning("%s: a message comes before its time: %s", self._source, said(error), extra={"error": said(error)})
+        del early.headers[DUE]
+        self._mailbox.put([early])
 
     def acknowledge(self, messages: Sequence[Arrived]) -> None:
         """As few frames as the window needs."""
