@@ -14,7 +14,7 @@ from msgbus.broker import Part
 from msgbus.clock import Clock, SystemClock
 from msgbus.config import Settings, load_settings
 from msgbus.consuming.counts import BusStats, stats_of
-from msgbus.consuming.health import Health, health_of
+from msgbus.consuming.health import Beside, Health, health_of
 from msgbus.consuming.rest import at_rest
 from msgbus.consuming.runner import Runner, running
 from msgbus.consuming.sharing import Shared
@@ -66,6 +66,7 @@ class Bus(Router):
         self.dependencies = Provider()
         self.clock = clock or SystemClock()
         self.runners: list[Runner] = []
+        self.beside: list[Beside] = []
         self._equipment = Equipment(
             dependencies=self.dependencies,
             middlewares=tuple(middlewares),
@@ -209,7 +210,7 @@ class Bus(Router):
 
     def health(self) -> Health:
         """What a liveness and a readiness probe should know, and metrics. May be called from any thread."""
-        return health_of(tuple(self.links.values()), self.runners, is_open=self._users > 0)
+        return health_of(tuple(self.links.values()), self.runners, tuple(self.beside), is_open=self._users > 0)
 
     def stats(self) -> BusStats:
         """What it has done and what it holds, in numbers. May be called from any thread."""

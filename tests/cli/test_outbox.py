@@ -15,6 +15,7 @@ from tests.outbox.databases import Database, empty_sqlite, with_tables
 from typer.testing import CliRunner
 
 from msgbus.cli.app import app
+from msgbus.cli.health import ask
 
 SERVICE = """
 from msgbus import Bus, Queue
@@ -117,6 +118,33 @@ async def test_a_relay_sends_until_it_is_stopped(database: Database, tmp_path: P
         relay.process.send_signal(signal.SIGTERM)
         assert await relay.process.wait() == 0
     assert len(list(place.iterdir())) == 2
+
+
+async def test_the_health_of_a_relay_tells_what_it_can_t_send(database: Database, tmp_path: Path) -> None:
+    fill(database, "a")
+    connection = sqlite3.connect(database.plain)
+    with connection:
+        connection.execute("UPDATE msgbus_outbox SET name = 'elsewhere'")
+    (tmp_path / "sick_relayed.py").write_text(SERVICE)
+    (tmp_path / "spool" / "queue+words").mkdir(parents=True)
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT}/src", "MSGBUS_URL": f"spool://{tmp_path}/spool"}
+    door = tmp_path / "health"
+    relay_of = ("outbox", "relay", "sick_relayed", "--health", f"unix:{door}")
+    async with running(*relay_of, cwd=tmp_path, environment=environment) as relay:
+        await relay.until("outbox: queue/elsewhere waits")
+        health = await ask(str(door))
+        async with asyncio.timeout(60):
+            while health.ready:
+                health = await ask(str(door))
+        assert (health.live, "queue/elsewhere is not declared here" in " ".join(health.problems)) == (True, True)
+        with connection:
+            connection.execute("DELETE FROM msgbus_outbox")
+        async with asyncio.timeout(60):
+            while not health.ready:
+                health = await ask(str(door))
+        relay.process.send_signal(signal.SIGTERM)
+        assert await relay.process.wait() == 0
+    connection.close()
 
 
 def test_a_relay_into_its_own_process_is_refused(

@@ -1,6 +1,7 @@
 """A relay sends what was committed, once and in the order of each key, whatever goes wrong around it."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,6 +22,7 @@ from msgbus.outbox import Outbox, Relay, holding
 from msgbus.outbox import relay as relay_module
 from msgbus.outbox.rows import PARTS, Row, part_of
 from msgbus.outbox.sql import SqlStore
+from msgbus.outbox.store import Page
 from msgbus.publishing.middleware import SendNext
 
 PATIENCE = 60.0  # seconds: of a slow machine
@@ -142,9 +144,9 @@ async def test_what_was_committed_is_sent_whole(database: Database, open_store: 
         relay.wake()
         await service.until(lambda: len(service.got) == 5)
         await until_left(database, 0)
-        assert relay.sent == 5
         assert relay.trouble is None
         assert len(relay.parts) == PARTS
+    assert relay.sent == 5
     assert sorted(service.ids) == sorted(ids)
     assert [message.payload.n for message in service.got if message.key == "a"] == [0, 2, 3]
     assert service.got[0].headers["ce-source"] == "msgbus"
@@ -283,6 +285,11 @@ async def test_a_place_that_fails_keeps_no_other_from_its_messages(
             await service.until(lambda: set(service.ids) == set(good))
             await until(lambda: _in_trouble(relay))
             assert "down" in str(relay.trouble)
+            health = service.bus.health()
+            assert (health.ready, [each for each in health.problems if "outbox: Unavailable: down" in each] != []) == (
+                True,
+                True,
+            )
             is_down[0] = False
             await service.until(lambda: set(service.ids) == {*good, *first})
             hangs.set()
@@ -290,6 +297,47 @@ async def test_a_place_that_fails_keeps_no_other_from_its_messages(
             await until_left(database, 0)
     assert [i for i in service.ids if i in first] == first
     assert "topic/late waits" in caplog.text
+
+
+class _Watched(SqlStore):
+    """`ahead` is set when a second page was asked for while nothing had to be skipped."""
+
+    reads = 0
+    ahead = asyncio.Event()
+
+    async def read(self, owner: str, wanted: Any, skip: Any, limit: int) -> Page:
+        self.reads += not skip
+        if self.reads == 2:
+            self.ahead.set()
+        return await super().read(owner, wanted, skip, limit)
+
+
+@pytest.mark.parametrize("fault", ["none", "down", "refused"])
+async def test_what_is_read_ahead_comes_behind_what_is_being_sent(
+    fault: str, database: Database, open_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first page stays out until the second one was asked for; then some of the first is not sent."""
+    monkeypatch.setattr(relay_module, "_PATIENCE", PATIENCE)
+    monkeypatch.setattr(_Watched, "ahead", asyncio.Event())
+    batches: list[int] = []
+
+    async def faulty(batch: Sequence[Outgoing], send: SendNext) -> Sequence[Result]:
+        batches.append(len(batch))
+        if len(batches) == 1:
+            await _Watched.ahead.wait()
+            error = {"none": None, "down": Unavailable("down"), "refused": Refused("no")}[fault]
+            if error is not None:
+                return [*await send(batch[:1]), *[error] * (len(batch) - 1)]
+        return await send(batch)
+
+    service = Service(database, faulty)
+    ids = await service.commit(*["k"] * 12)
+    dead = 2 if fault == "refused" else 0
+    async with service.relaying(open_store(_Watched), batch=3):
+        await service.until(lambda: len(service.got) == len(ids) - dead)
+        await until_left(database, 0)
+    assert service.ids == [ids[0], *ids[1 + dead :]]
+    assert batches[:1] == [3]
 
 
 async def test_rows_that_are_no_messages_are_dead_alone(database: Database, open_store: Any) -> None:
@@ -322,6 +370,13 @@ async def test_wrong_tables_end_it(database: Database, open_store: Any) -> None:
     async with bus:
         with pytest.raises(ConfigError, match="version"):
             await Relay(bus, open_store()).run()
+        assert not bus.health().live
+        assert "outbox: ConfigError: the tables" in bus.health().problems[0]
+        await run(database, "UPDATE msgbus_outbox_version SET version = 1")
+        async with Relay(bus, open_store()).running() as relay:
+            await until(lambda: _holds(relay))
+            assert bus.health().live
+        assert bus.beside == []
     with pytest.raises(ConfigError, match="Relay: batch"):
         Relay(bus, open_store(), batch=0)
 
@@ -376,6 +431,24 @@ async def test_a_relay_elsewhere_hears_of_a_commit(on_postgres: Database, monkey
     await there.close()
 
 
+async def test_a_listener_that_is_cancelled_at_any_moment_leaves_no_connection(on_postgres: Database) -> None:
+    """Half open ones too: an unclosed one is a warning, and warnings are errors here."""
+    store = SqlStore(on_postgres.url)
+    for moment in range(30):
+        listens = asyncio.create_task(_listen(store))
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        listens.cancel()
+        await asyncio.wait([listens])
+    await store.close()
+    gc.collect()
+
+
+async def _listen(store: SqlStore) -> None:
+    async with store.listening(lambda: None) as ended:
+        await ended.wait()
+
+
 async def test_a_database_that_restarts_loses_nothing(killable: Callable[[str], Server]) -> None:
     server = killable("postgres")
     database = await with_tables(await empty_postgres(server.url))
@@ -397,6 +470,10 @@ async def test_a_database_that_restarts_loses_nothing(killable: Callable[[str], 
 
 async def _in_trouble(relay: Relay) -> bool:
     return relay.trouble is not None
+
+
+async def _holds(relay: Relay) -> bool:
+    return bool(relay.parts)
 
 
 async def _is_well(relay: Relay) -> bool:

@@ -19,7 +19,7 @@ from msgbus.cli.logs import Level, set_up
 from msgbus.cli.output import add_row, note, progress_bar, say, say_json, show, table_of
 from msgbus.cli.probe import all_connected
 from msgbus.consuming.health import Health
-from msgbus.errors import ConfigError, shown
+from msgbus.errors import ConfigError
 from msgbus.outbox import Relay, script
 
 commands = typer.Typer(help="The outbox of a database: its tables, its relay, its dead.", no_args_is_help=True)
@@ -201,9 +201,7 @@ async def _relay(bus: Bus, database: str, place: Place | None, json_logs: bool, 
 
         async def report() -> Health:
             health = bus.health()
-            if runs.trouble is None:
-                return health
-            return replace(health, ready=False, problems=(*health.problems, f"outbox: {shown(runs.trouble)}"))
+            return health if runs.trouble is None else replace(health, ready=False)
 
         await stack.enter_async_context(serving(place, report))
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,7 +6,7 @@
 - `unit.py`: SQLAlchemy, where rows are gathered until just before the commit;
 - `schema.py`: the tables;
 - `waker.py`: relays elsewhere hear of a commit;
-- `relay.py`: the relay, which reads and sends round after round;
+- `relay.py`: the relay, which reads and sends round after round; `reading.py`: its pages, one ahead;
 - `holding.py`: its partitions, each by a lease with a fencing token; `floor.py`: where reading one begins;
 - `sending.py`: to the broker, and what became of each row;
 - `store.py`: what a relay asks of a database; `sql.py`: PostgreSQL and SQLite, with the statements of `texts.py`.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -15,9 +16,10 @@ from msgbus import backoff
 from msgbus.bus import Bus
 from msgbus.errors import BusError, ConfigError, Unavailable, shown
 from msgbus.outbox.holding import Holding
+from msgbus.outbox.reading import Read, Reader
 from msgbus.outbox.rows import Row
 from msgbus.outbox.sending import OnRefused, Sender
-from msgbus.outbox.store import Page, Store, Wanted
+from msgbus.outbox.store import Store
 
 log = logging.getLogger("msgbus.outbox")
 
@@ -43,7 +45,11 @@ class Relay:
     `on_refused`: a message that its broker refuses is dead, and kept with the reason; with "pass" the later ones of
     its key are sent, with "hold" they wait until it is sent again or thrown away (then one message of a key is sent
     at a time). At least once: what was being sent when a relay died is sent again, under the same id.
+
+    `trouble`: what fails now and may pass. `failure`: what ended it. Both are told by `bus.health()`.
     """
+
+    name = "outbox"
 
     def __init__(
         self,
@@ -61,12 +67,16 @@ class Relay:
             )
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.trouble: BaseException | None = None
+        self.failure: BaseException | None = None
+        self.lag = 0.0
+        self._bus = bus
         self._clock = bus.clock
         self._store = store
         self._batch = batch
         self._lease = lease
         self._poll = poll
         self._holding = Holding(store, self.owner, lease, bus.clock)
+        self._reader = Reader(store, self.owner, self._holding, batch)
         self._sender = Sender(bus, store, self.owner, self._holding, on_refused)
         self._sending: dict[str, asyncio.Task[BusError | None]] = {}
         self._troubles: dict[str, _Trouble] = {}
@@ -106,13 +116,19 @@ class Relay:
     async def run(self) -> None:
         """Until `stop`. A database that is down is waited for; raises ConfigError where the tables are wrong."""
         beside = [asyncio.create_task(self._holding.keep()), asyncio.create_task(self._listen())]
+        self._bus.beside[:] = [*(each for each in self._bus.beside if each.failure is None), self]
         try:
             await self._rounds()
+        except Exception as error:
+            self.failure = error
+            raise
         finally:
             for task in beside:
                 task.cancel()
             await asyncio.wait(beside)
             await self._end()
+            if self.failure is None:
+                self._bus.beside.remove(self)
 
     async def _listen(self) -> None:
         """What is missed while the connection is gone is found by polling."""
@@ -149,7 +165,7 @@ class Relay:
 
     async def _round(self) -> bool:
         """Read and send once; whether there was anything to do."""
-        now = self._clock.now()
+        now, buried = self._clock.now(), self._sender.buried
         if not self._holding.is_ours or (now - self._balanced > self._lease / 3 and not self._sending):
             await self._holding.balance()
             self._balanced = now
@@ -157,18 +173,29 @@ class Relay:
             return False
         self._collect()
         skip = {*self._sending, *(place for place, trouble in self._troubles.items() if trouble.until > now)}
-        wanted = self._holding.wanted()
-        page = await self._store.read(self.owner, wanted, skip, self._batch) if wanted else Page([])
-        tokens = {each.part: each.hold.token for each in wanted}
-        for place, rows in _by_place(page.rows).items():
-            self._sending[place] = asyncio.create_task(self._sender.send(place, rows, tokens))
+        read = await self._reader.read(skip)
+        self._begin(read, skip)
         if self._sending:
             await asyncio.wait(self._sending.values(), timeout=_PATIENCE)
         self._collect()
-        if not skip and not self._sending and not self._troubles:
-            self._raise_floors(wanted, page)
+        is_whole = not (skip or self._sending or self._troubles)
+        if not is_whole or self._sender.buried > buried:
+            await self._reader.forget()
+        if is_whole and not read.is_ahead:
+            self._raise_floors(read)
         self.trouble = next((trouble.error for trouble in self._troubles.values()), None)
-        return bool(page.rows)
+        return bool(read.page.rows)
+
+    def _begin(self, read: Read, skip: Collection[str]) -> None:
+        """Send what was read, place by place, and read on meanwhile."""
+        tokens, places = read.tokens, _by_place(read.page.rows)
+        if len(read.page.rows) < self._batch:  # nothing is left for a place that was read and had no rows
+            self._troubles = {each: self._troubles[each] for each in self._troubles if each in places or each in skip}
+        for place, rows in places.items():
+            self._sending[place] = asyncio.create_task(self._sender.send(place, rows, tokens))
+        if not skip:
+            self._reader.read_ahead(read)
+        self.lag = max(0.0, self._clock.time() - min((row.created for row in read.page.rows), default=math.inf))
 
     def _collect(self) -> None:
         """What came of the tasks that have ended."""
@@ -186,12 +213,10 @@ class Relay:
             trouble.error, trouble.until = error, self._clock.now() + pause
             log.warning("outbox: %s waits %.1f s: %s", place, pause, shown(error))
 
-    def _raise_floors(self, wanted: Sequence[Wanted], page: Page) -> None:
-        tops: dict[int, int] = {}
-        for row in page.rows:
-            tops[row.part] = max(row.seq, tops.get(row.part, 0))
+    def _raise_floors(self, read: Read) -> None:
+        page, tops = read.page, read.tops
         whole = len(page.rows) < self._batch
-        for each in wanted:
+        for each in read.wanted:
             held = self._holding.parts.get(each.part)
             top = tops.get(each.part, 0)
             if held is not None and held.hold == each.hold and (whole or top):
@@ -204,6 +229,7 @@ class Relay:
             for task in late:
                 task.cancel()
             await asyncio.gather(*self._sending.values(), return_exceptions=True)
+        await self._reader.forget()
         try:
             await self._store.leave(self.owner)
         except BusError as error:
@@ -211,8 +237,8 @@ class Relay:
 
 
 def _by_place(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by where they go, those of each in their order."""
+    """Rows by where they go; of each partition in their order, and no key is in two of them."""
     places: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: row.seq):
+    for row in rows:
         places.setdefault(row.place, []).append(row)
     return places

@@ -9,16 +9,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from msgbus.brokers.databases import TROUBLE, open_engine, unavailable
 from msgbus.errors import BusError, ConfigError
 from msgbus.outbox import texts
-from msgbus.outbox.rows import COLUMNS, Row
+from msgbus.outbox.rows import Row
 from msgbus.outbox.schema import VERSION, Dialect, schema_error, statements
 from msgbus.outbox.store import Dead, Hold, Page, Share, Status, Wanted
 
 _CHANNEL = "msgbus_outbox"
+_END = 2 + len(Row._fields)  # of the columns of `read` that are a row's
+_OPENING = 5.0  # seconds that a connection may take when nobody wants it any more
 
 
 class SqlStore:
@@ -29,6 +31,7 @@ class SqlStore:
 
     def __init__(self, url: str) -> None:
         self._engine = open_engine(url, "outbox")
+        self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")  # fewer round trips
         name = self._engine.dialect.name
         if name not in ("postgresql", "sqlite"):
             raise ConfigError(f"outbox={name}: an outbox is in postgresql or sqlite")
@@ -78,17 +81,19 @@ class SqlStore:
         about: dict[str, Any] = {"owner": owner, "limit": limit}
         if self.dialect == "sqlite":
             about["skip"] = json.dumps(list(skip))
+            about["floors"] = json.dumps({each.part: each.floor for each in wanted})
+            about["lowest"] = min(each.floor for each in wanted)
         else:
             about |= {"skip": list(skip), "parts": [each.part for each in wanted]}
             about |= {"floors": [each.floor for each in wanted], "tokens": [each.hold.token for each in wanted]}
             about["scans"] = [each.hold.scan for each in wanted]
-        async with self._begin() as connection:
+        async with self._begin(self._single) as connection:
             found = (await self._run(connection, self._texts.read, about)).all()
         if self.dialect == "sqlite":
             held = {each.part: each.hold for each in wanted}
             found = [row for row in found if held.get(row.part) == (row.token, row.scan)]
         oldest, next_ = (found[0][0], found[0][1]) if found else (0, 0)
-        return Page([_row(row) for row in found if row[2] is not None], oldest, next_)
+        return Page([Row._make(row[2:_END]) for row in found if row[2] is not None], oldest, next_)
 
     async def done(self, owner: str, rows: Sequence[Row], tokens: Mapping[int, int]) -> int:
         """One DELETE."""
@@ -143,18 +148,26 @@ class SqlStore:
         if self._engine.dialect.driver != "asyncpg":
             yield ended
             return
-        try:
-            connection = await self._engine.raw_connection()
-        except TROUBLE as error:
-            raise self._translated(error) from error
-        driver: Any = connection.driver_connection
-        connection.detach()  # it never goes back to the pool
+        driver = await self._own_connection()
         try:
             driver.add_termination_listener(lambda _: ended.set())
             await driver.add_listener(_CHANNEL, lambda *_: wake())
             yield ended
         finally:
             driver.terminate()
+
+    async def _own_connection(self) -> Any:
+        """The driver's, outside of the pool. Whoever is cancelled meanwhile leaves none behind that is half open."""
+        opening = asyncio.ensure_future(self._engine.raw_connection())
+        try:
+            connection = await asyncio.shield(opening)
+        except TROUBLE as error:
+            raise self._translated(error) from error
+        except asyncio.CancelledError:
+            opening.add_done_callback(_terminate)
+            await asyncio.wait([opening], timeout=_OPENING)
+            raise
+        return _detached(connection)
 
     async def status(self) -> Status:
         """One transaction."""
@@ -170,9 +183,9 @@ class SqlStore:
         await self._engine.dispose()
 
     @asynccontextmanager
-    async def _begin(self) -> AsyncIterator[AsyncConnection]:
+    async def _begin(self, engine: AsyncEngine | None = None) -> AsyncIterator[AsyncConnection]:
         try:
-            async with self._engine.begin() as connection:
+            async with (engine or self._engine).begin() as connection:
                 yield connection
         except TROUBLE as error:
             raise schema_error(error) or self._translated(error) from error
@@ -184,14 +197,21 @@ class SqlStore:
         return await connection.execute(sa.text(text.replace("{now}", self._texts.now)), about)
 
     async def _count(self, text: str, about: Mapping[str, Any]) -> int:
-        async with self._begin() as connection:
+        async with self._begin(self._single) as connection:
             return int((await self._run(connection, text, about)).rowcount)
+
+
+def _terminate(opening: asyncio.Future[Any]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        _detached(opening.result()).terminate()
+
+
+def _detached(connection: Any) -> Any:
+    """The driver's connection, which never goes back to the pool."""
+    driver = connection.driver_connection
+    connection.detach()
+    return driver
 
 
 def _with_list(text: str, name: str) -> sa.TextClause:
     return sa.text(text).bindparams(sa.bindparam(name, expanding=True))
-
-
-def _row(found: Any) -> Row:
-    values: list[Any] = [*found[3 : 3 + len(COLUMNS)], found[2]]
-    return Row(*values)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from msgbus.outbox.rows import COLUMNS
 
 _ROW = ", ".join(COLUMNS)
+_READ = ", ".join(f"r.{name}" for name in (*COLUMNS, "seq"))  # as rows.Row has them
 _FROM_R = ", ".join(f"r.{name}" for name in ("seq", *COLUMNS))
 _BLOCKED = "SELECT 1 FROM msgbus_outbox_dead d WHERE d.part = r.part AND d.key = r.key AND d.holds"
 _OURS = (
@@ -79,14 +80,14 @@ SELECT s.oldest, s.next, o.* FROM (
   SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint) AS oldest,
     CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint) AS next
 ) s LEFT JOIN LATERAL (
-  SELECT {_FROM_R.replace("r.", "o.")} FROM (
+  SELECT {_READ.replace("r.", "o.")} FROM (
     SELECT w.part, w.floor FROM
       unnest(CAST(:parts AS smallint[]), CAST(:floors AS bigint[]), CAST(:tokens AS bigint[]), CAST(:scans AS bigint[]))
         WITH ORDINALITY AS w(part, floor, token, scan, place)
       JOIN msgbus_outbox_part q ON q.part = w.part AND q.token = w.token AND q.scan = w.scan AND q.owner = :owner
       ORDER BY w.place OFFSET 0
   ) p CROSS JOIN LATERAL (
-    SELECT {_FROM_R} FROM msgbus_outbox r
+    SELECT {_READ} FROM msgbus_outbox r
     WHERE r.part = p.part AND r.seq > p.floor AND r.kind || '/' || r.name <> ALL(CAST(:skip AS text[]))
       AND NOT EXISTS ({_BLOCKED})
     ORDER BY r.seq LIMIT :limit
@@ -105,8 +106,11 @@ SQLITE = Texts(
     take=f"{_TAKE}IN ({_FREE})",
     # One writer at a time: places are committed in their order.
     read=f"""
-SELECT 0 AS oldest, 0 AS next, {_FROM_R}, q.token, q.scan FROM msgbus_outbox r CROSS JOIN msgbus_outbox_part q
-WHERE q.part = r.part AND q.owner = :owner AND r.kind || '/' || r.name NOT IN (SELECT value FROM json_each(:skip))
+WITH w(part, floor) AS MATERIALIZED (SELECT CAST(key AS INTEGER), value FROM json_each(:floors))
+SELECT 0 AS oldest, 0 AS next, {_READ}, q.token, q.scan
+FROM msgbus_outbox r CROSS JOIN w CROSS JOIN msgbus_outbox_part q
+WHERE r.seq > :lowest AND w.part = r.part AND r.seq > w.floor AND q.part = r.part AND q.owner = :owner
+  AND r.kind || '/' || r.name NOT IN (SELECT value FROM json_each(:skip))
   AND NOT EXISTS ({_BLOCKED})
 ORDER BY r.seq LIMIT :limit""",
     done=(
