@@ -108,7 +108,7 @@ class Npm:
 
     @property
     def _stamp(self) -> Path:
-        return BASE / "locks" / f"npm-{self.name}.installed"
+        return BASE / "locks" / f"npm-{self.name.replace('/', '+')}.installed"
 
     def present(self) -> bool:
         there = self._stamp.exists() and self._stamp.read_text() == self.label
