@@ -260,3 +260,23 @@ async def test_what_is_lost_while_its_settlement_waits_is_not_settled_again(
     assert bench.results == []
     await bench.settler.flush()
     await bench.close()
+
+
+async def test_what_lost_its_lease_before_it_was_settled_is_not_settled(clock: HandClock) -> None:
+    """And keeps nobody waiting for the rest."""
+    bench = Bench(clock, replace(PLAIN, settle_linger=1000.0))
+    await turns()
+    gone, kept = (Settlement(delivery(SOURCE, each), Act.ACK) for each in ("gone", "kept"))
+    bench.settler.add(gone)
+    bench.settler.add(kept)
+    bench.settler.drop(gone.delivery)
+    await bench.settler.flush()
+    assert [settlement.delivery for settlement in bench.broker.settled] == [kept.delivery]
+    bench.settler.hurry = False
+    bench.settler.add(gone)
+    flush = asyncio.create_task(bench.settler.flush())
+    bench.settler.drop(gone.delivery)
+    async with asyncio.timeout(30):
+        await flush
+    assert len(bench.broker.settled) == 1
+    await bench.close()

@@ -39,6 +39,7 @@ class Fate:
         self._settle: Callable[[Settlement], None]
         self._look_again: Callable[[], None]
         self._unsettled: Callable[[], int]
+        self._drop: Callable[[Delivery], None]
 
     def join(
         self,
@@ -48,13 +49,14 @@ class Fate:
         settle: Callable[[Settlement], None],
         look_again: Callable[[], None],
         unsettled: Callable[[], int],
+        drop: Callable[[Delivery], None],
     ) -> None:
         """Meet the workers, the settler and the intake, which are made after it, since they report to it.
 
         `wake`: something is ready. `interrupt`: cancel a handler, False where it does not run. `look_again`: there
-        may be room now. `unsettled`: how many wait for the server to take them back.
+        may be room now. `unsettled`: how many wait for the server to take them back. `drop`: don't settle it.
         """
-        self._unsettled = unsettled
+        self._unsettled, self._drop = unsettled, drop
         self._wake, self._interrupt, self._settle, self._look_again = wake, interrupt, settle, look_again
 
     @property
@@ -159,6 +161,7 @@ class Fate:
     def _forget(self, delivery: Delivery, *, is_head: bool) -> None:
         if self.in_hand.pop(delivery, None) is not None:
             self._stats.lost += 1
+            self._drop(delivery)
         if is_head and delivery.lane is not None:
             self._release_followers(delivery.lane)
         self._look_again()

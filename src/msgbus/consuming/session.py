@@ -64,6 +64,7 @@ class Session:
             settle=self._settler.add,
             look_again=self._intake.look_again,
             unsettled=lambda: self._settler.waiting,
+            drop=self._settler.drop,
         )
 
     @property

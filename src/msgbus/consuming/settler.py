@@ -13,7 +13,7 @@ from msgbus import backoff
 from msgbus.broker import Capabilities, Receiver
 from msgbus.clock import Clock
 from msgbus.errors import GONE, BusError
-from msgbus.message import Act, Settlement
+from msgbus.message import Act, Delivery, Settlement
 
 _ACK = Act.ACK
 _GIVES_BACK = (Act.RELEASE, Act.RETRY)  # what ends a message may have been done in part, and is worth another try
@@ -83,6 +83,13 @@ class Settler:
         elif len(pending) == self._limit:
             self._wake()
 
+    def drop(self, delivery: Delivery) -> None:
+        """Its lease was lost before the broker was asked: it is another's now."""
+        for pending in (self._pending, self._copies):
+            for settlement in [each for each in pending if each.delivery is delivery]:
+                pending.remove(settlement)
+        self._tell_flushed()
+
     @property
     def waiting(self) -> int:
         """How many that are no plain acknowledgements have no result yet: an alarm of the server may hold them."""
@@ -122,9 +129,12 @@ class Settler:
                 await self._again(batch, results)
             self._running -= 1
             self._waiting -= copying
-            if self._flushed is not None and not (self._pending or self._copies or self._running):
-                self._flushed.set_result(None)
-                self._flushed = None
+            self._tell_flushed()
+
+    def _tell_flushed(self) -> None:
+        if self._flushed is not None and not (self._pending or self._copies or self._running):
+            self._flushed.set_result(None)
+            self._flushed = None
 
     def _wake_soon(self) -> None:
         """After the linger, or a turn of the loop later: gather what comes until then.
