@@ -11,6 +11,8 @@ SEED   ?= 1
 FUZZ_SECONDS ?= 5
 # Of the full size of the fault runs.
 FAULTS ?= 1
+# Of the outbox under faults.
+CHAOS_SECONDS ?= 120
 # Seeds of the simulation: how many, or A..B.
 SEEDS  ?= 500
 PYTEST  = -n $(JOBS) --dist worksteal -p randomly --randomly-seed=$(SEED)
@@ -18,13 +20,14 @@ PYTEST  = -n $(JOBS) --dist worksteal -p randomly --randomly-seed=$(SEED)
 export PYTHONDONTWRITEBYTECODE =
 STAMP   = $(VENV)/.installed
 
-.PHONY: help wheel docs demo newcomer test faults simulate fuzz test-under-load test-versions coverage servers check format bench-codecs bench-core bench-mq bench-sqs bench-kinesis bench-outbox clean
+.PHONY: help wheel docs demo newcomer test faults chaos simulate fuzz test-under-load test-versions coverage servers check format bench-codecs bench-core bench-mq bench-sqs bench-kinesis bench-outbox clean
 help:
 	@echo 'make demo        the order shop on the embedded broker: no server needed'
 	@echo 'make wheel       dist/msgbus-*.whl, to install elsewhere'
 	@echo 'make docs        the documentation with the API as a site, in dist/site'
 	@echo 'make test        lint, types and all tests, with faults at a tenth of their size (11 minutes on 2 cores)'
 	@echo 'make faults      the fault runs at full size (FAULTS=10 for longer ones)'
+	@echo 'make chaos       the outbox with relays killed and frozen, database and broker killed (CHAOS_SECONDS=120)'
 	@echo 'make simulate    the whole bus in 500 worlds that a seed draws (SEEDS=A..B for others; half a minute)'
 	@echo 'make fuzz        every decoder of outside bytes on input that a seed spoils (FUZZ_SECONDS=5 each; 2 minutes)'
 	@echo 'make newcomer    what a new user does, with the wheel in a fresh environment (3 minutes; needs a package index)'
@@ -80,6 +83,9 @@ test: $(STAMP)-check $(STAMP)-test servers
 
 faults: $(STAMP)-test servers
 	MSGBUS_TEST_FAULTS=$(FAULTS) $(RUN) -m pytest $(PYTEST) -m faults --durations=10
+
+chaos: $(STAMP)-test servers
+	$(RUN) -m tests.chaos --seconds $(CHAOS_SECONDS) --seed $(SEED)
 
 simulate: $(STAMP)-test
 	$(RUN) -m tests.simulation --seeds $(SEEDS)

@@ -154,4 +154,7 @@ async def test_compressed_bodies_and_those_with_a_mark_are_decoded(clock: HandCl
     async with consuming(bus, clock):
         broker.feed("work", *(Delivery(body, SOURCE, head) for body, head in zip(bodies, headers, strict=True)))
         await clock.until(lambda: len(broker.settled) == 3)
+        broker.feed("work", Delivery(b"\xef\xbb\xbf" * 100_000 + b'{"order_id": "4"}', SOURCE, json_kind))
+        await clock.until(lambda: len(broker.settled) == 4)
     assert sorted(seen) == ["1", "2", "3"]
+    assert broker.settled[-1].act is Act.DEAD  # at once: it can't be decoded

@@ -1,8 +1,10 @@
 """Every store lets one relay have a partition, and believes no other."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 from tests.outbox.databases import Database, empty_postgres, empty_sqlite, run
 
@@ -176,3 +178,23 @@ def test_a_url_of_anything_else_is_refused() -> None:
         SqlStore("nonsense+nothing://x")
     with pytest.raises(ConfigError, match="asyncmy is missing"):
         SqlStore("mysql+asyncmy://me@h/d")
+
+
+@pytest.mark.parametrize("error", [asyncpg.InternalClientError("cannot switch to state 15"), ConnectionResetError()])
+async def test_a_connection_that_is_cut_in_mid_call_is_unavailable(on_postgres: Database, error: Exception) -> None:
+    """Whatever the driver says of it. (The rig in tests/chaos cuts real ones; which error comes is chance.)"""
+    store = SqlStore(on_postgres.url)
+
+    class Cut:
+        url = store._engine.url
+
+        @asynccontextmanager
+        async def begin(self) -> AsyncIterator[None]:
+            raise error
+            yield
+
+    store._engine, engine = Cut(), store._engine  # type: ignore[assignment]
+    with pytest.raises(Unavailable, match="the outbox in postgresql") as raised:
+        await store.share("a", 60)
+    assert raised.value.__cause__ is error
+    await engine.dispose()

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from msgbus.brokers.hiding import scrub, shown
 from msgbus.errors import ConfigError, Refused, Unavailable
 
-TROUBLE = (SQLAlchemyError, OSError)
-"""What a database's answer, or none, is raised as: a driver's own errors on connecting are not wrapped."""
+
+def _of_drivers() -> tuple[type[Exception], ...]:
+    """Of asyncpg: SQLAlchemy wraps none that it raises while connecting, and its InternalClientError nowhere."""
+    with suppress(ImportError):
+        import asyncpg  # noqa: PLC0415 - optional
+
+        return (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+    return ()
+
+
+TROUBLE: tuple[type[Exception], ...] = (SQLAlchemyError, OSError, *_of_drivers())
+"""What a database's answer, or none, is raised as. A connection that is cut in mid-call may be any of them."""
 
 
 def open_engine(url: str, what: str = "leases") -> AsyncEngine:

@@ -191,7 +191,6 @@ async def _relay(bus: Bus, database: str, place: Place | None, json_logs: bool, 
     store = _store(database)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
-        await store.check()
         names = [target.name for target in bus.published]
         if not names:
             raise ConfigError("this bus declares nothing that could be relayed: bus.publishes(...) does")

@@ -54,7 +54,7 @@ def _single(what: str, coder: Coder) -> Decode:
         try:
             return from_bytes(body)
         except errors as error:
-            if body.startswith(BOM) and not strict:
+            if body.startswith(BOM) and not (strict or body.startswith(BOM, len(BOM))):  # one, and no more
                 delivery.body = body.removeprefix(BOM)
                 return decode(delivery)
             raise DecodeError(_explain(what, expected, kind or expected, error)) from error

@@ -41,6 +41,13 @@ def test_names_are_full_and_what_is_not_known_is_left_out() -> None:
     assert [getattr(fields[name], "logical", None) for name in ("sum", "odd", "at")] == ["decimal", "", ""]
 
 
+@pytest.mark.parametrize("logical", [[], {}, 1, None])
+def test_a_logical_type_that_is_none_is_left_out(logical: Any) -> None:
+    node = parse(json.dumps({"type": "string", "logicalType": logical}))
+    assert isinstance(node, Plain)
+    assert node.logical == ""
+
+
 def test_form_and_fingerprint_are_those_of_fastavro() -> None:
     node = parse(json.dumps(ORDER))
     plain = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -155,7 +156,7 @@ def full_name(name: object, namespace: object, around: str, path: str) -> tuple[
 def check_members(members: list[Node], path: str) -> None:
     """What can't be told apart is refused: two of a kind without a name, or of one name."""
     told = [getattr(member, "name", member.kind) for member in members]
-    twice = sorted({each for each in told if told.count(each) > 1})
+    twice = sorted(name for name, count in Counter(told).items() if count > 1)
     if twice or "union" in told or not members:
         raise _wrong(path, f"a union has no {twice[0] if twice else 'union'} twice, no union and is not empty")
 
@@ -204,8 +205,8 @@ def _check_fields(record: Record, path: str) -> None:
 
 def _with_logical(node: Plain, given: Mapping[str, Any]) -> Plain:
     logical = given.get("logicalType")
-    if (node.kind, logical) in LOGICAL:
-        return Plain(node.kind, str(logical))
+    if isinstance(logical, str) and (node.kind, logical) in LOGICAL:
+        return Plain(node.kind, logical)
     if node.kind == "bytes" and logical == "decimal" and (sizes := _decimal(given)):
         return Plain("bytes", "decimal", *sizes)
     return node
