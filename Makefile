@@ -76,6 +76,7 @@ check: $(STAMP)-check $(STAMP)-test
 # Servers that can't be installed here are said by the tests that need them, so a failure is no reason to stop.
 servers: $(STAMP)-test
 	-@$(RUN) -m tests.servers install
+	-@$(RUN) -m tests.node
 
 # The checks run beside the tests, and it says how long it took.
 test: $(STAMP)-check $(STAMP)-test servers

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.servers.errors import UnavailableError
 from tests.servers.fixtures import give_up
-from tests.servers.install import BASE, ensure
+from tests.servers.install import BASE, Need, ensure
 from tests.servers.packages import NODE, Npm, node
 
 PACKAGES = {
@@ -21,6 +21,7 @@ PACKAGES = {
     "stompjs": (Npm("@stomp/stompjs", "7.5.0"),),
     "sqs": (Npm("@aws-sdk/client-sqs", "3.1175.0"), Npm("sqs-consumer", "15.0.3"), Npm("sqs-producer", "8.0.4")),
 }
+NEEDS: list[Need] = [NODE, *(package for packages in PACKAGES.values() for package in packages)]
 _MAIN = Path(__file__).with_name("main.js")
 
 

@@ -20,6 +20,7 @@ from tests.sqs.conftest import url_of
 
 from msgbus import Bus, Message, Queue, Rpc, Settings
 
+pytestmark = pytest.mark.timeout(180)  # where npm has to fetch the client first
 COUNT = 100
 PATIENCE = 60.0 * slowness()
 NOTES = (
