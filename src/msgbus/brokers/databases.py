@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib import import_module
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -14,8 +15,7 @@ from msgbus.errors import ConfigError, Refused, Unavailable
 def _of_drivers() -> tuple[type[Exception], ...]:
     """Of asyncpg: SQLAlchemy wraps none that it raises while connecting, and its InternalClientError nowhere."""
     with suppress(ImportError):
-        import asyncpg  # noqa: PLC0415 - optional
-
+        asyncpg = import_module("asyncpg")  # by name, as SQLAlchemy finds the driver that a URL names
         return (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
     return ()
 
